@@ -1,0 +1,127 @@
+// Makes a clone ready: `node scripts/setup.mjs [dist] [tests] [--force]`.
+// Dependencies come first, then the builds that are asked for. What is up to date is left alone
+// and not mentioned, so every other command can begin with this one.
+
+import { createHash } from 'node:crypto'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fail, root, runNode, runNpm, say, tool } from './run.mjs'
+
+const builds = {
+  dist: { config: 'tsconfig.build.json', folders: ['src'], from: 'src', to: 'dist', types: true },
+  tests: {
+    config: 'tsconfig.test.json',
+    folders: ['src', 'test', 'bench'],
+    from: '',
+    to: 'build',
+    types: false,
+  },
+}
+
+const args = process.argv.slice(2)
+const force = args.includes('--force')
+const targets = args.filter((arg) => arg !== '--force')
+for (const target of targets) {
+  if (!Object.hasOwn(builds, target)) {
+    fail(`setup: "${target}" is not a build; there is ${Object.keys(builds).join(' and ')}.`)
+  }
+}
+
+const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
+if (major < 20 || (major === 20 && minor < 20)) {
+  fail(`setup: Node 20.20 or newer is needed, and this is ${process.versions.node}.`)
+}
+
+await installDependencies()
+for (const target of Object.keys(builds)) {
+  if (targets.includes(target)) await build(target)
+}
+
+async function installDependencies() {
+  if (isInstalled()) return
+  say('setup: installing dependencies')
+  const { status } = await runNpm(['ci', '--no-audit', '--no-fund', '--loglevel=error'], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+  })
+  if (status !== 0) fail('setup: npm ci failed.')
+}
+
+/**
+ * Whether node_modules is what package-lock.json asks for. npm ends every installation with a record
+ * of it there. The two are compared by what they say and not by their age: a checkout makes files
+ * young, and `npm install` may write either of them last.
+ */
+function isInstalled() {
+  const record = readText(join(root, 'node_modules', '.package-lock.json'))
+  if (record === undefined) return false
+  const installed = JSON.parse(record).packages
+  const { '': _ours, ...locked } = JSON.parse(readText(join(root, 'package-lock.json'))).packages
+  const isThere = ([path, { version, optional }]) =>
+    // What is made for other systems is locked and never installed.
+    path in installed ? installed[path].version === version : optional === true
+  return (
+    Object.entries(locked).every(isThere) && Object.keys(installed).every((path) => path in locked)
+  )
+}
+
+async function build(target) {
+  const { config, folders, from, to, types } = builds[target]
+  const sources = folders.flatMap((folder) => listTypeScript(folder)).sort()
+  if (sources.length === 0) fail(`setup: there is nothing in ${folders.join(', ')} to build.`)
+
+  // Equality with what the last build saw, not "newer than": this also notices a deleted file, and
+  // an older one that a checkout has brought back.
+  const inputs = [...sources, 'tsconfig.json', config, 'package-lock.json']
+  const fingerprint = createHash('sha256').update(inputs.map(describe).join('\n')).digest('hex')
+  const stamp = join(root, '.cache', 'builds', `${target}.json`)
+  const last = JSON.parse(readText(stamp) ?? '{"outputs":[]}')
+  const outputs = sources.flatMap((source) => outputsOf(source, from, to, types))
+  const complete = outputs.every((output) => existsSync(join(root, output)))
+  if (!force && complete && last.fingerprint === fingerprint) return
+
+  say(`setup: building ${to}`)
+  const { status } = await runNode([tool('typescript', 'tsc'), '-p', config])
+  if (status !== 0) fail(`setup: ${to} does not compile.`)
+
+  // A test whose source is gone must not run again, and only what a build made is ever removed.
+  for (const output of last.outputs) {
+    if (!outputs.includes(output)) rmSync(join(root, output), { force: true })
+  }
+  const command = join(root, 'dist', 'cli', 'main.js')
+  if (target === 'dist' && existsSync(command)) chmodSync(command, 0o755)
+  mkdirSync(dirname(stamp), { recursive: true })
+  writeFileSync(stamp, JSON.stringify({ fingerprint, outputs }))
+}
+
+/** The TypeScript files below a folder, with slashes on every system. */
+function listTypeScript(folder) {
+  if (!existsSync(join(root, folder))) return []
+  return readdirSync(join(root, folder), { recursive: true })
+    .map((name) => `${folder}/${name.replaceAll('\\', '/')}`)
+    .filter((name) => name.endsWith('.ts'))
+}
+
+function outputsOf(source, from, to, types) {
+  if (source.endsWith('.d.ts')) return []
+  const stem = `${to}/${source.slice(from === '' ? 0 : from.length + 1, -'.ts'.length)}`
+  const endings = types ? ['.js', '.js.map', '.d.ts', '.d.ts.map'] : ['.js', '.js.map']
+  return endings.map((ending) => stem + ending)
+}
+
+function describe(file) {
+  const { size, mtimeMs } = statSync(join(root, file))
+  return `${file} ${size} ${mtimeMs}`
+}
+
+function readText(file) {
+  return existsSync(file) ? readFileSync(file, 'utf8') : undefined
+}

@@ -1,0 +1,293 @@
+/**
+ * The processor core: when an interrupt is taken. Intel SDM vol. 3, chapter "Interrupt and Exception
+ * Handling": the interrupt flag, the STI shadow, NMI blocking, HLT, and what beats what.
+ *
+ * A thread has no instruction boundaries that others can use; it has safepoints. `poll` is one: the
+ * instruction NOP and the boundary behind it. What the manual says of instruction boundaries holds
+ * for safepoints here, and for forced entries, which are boundaries that the thread did not choose.
+ */
+
+import { ATTENTION, CPU, CPU_STATE } from './layout.ts'
+import type { LocalApic } from './apic/local-apic.ts'
+import type { MachineMemory } from './machine-memory.ts'
+import { load, store, wait, type SharedWords } from './memory.ts'
+
+/** How the core came to look for interrupts. */
+export type EntryPath = 'safepoint' | 'eventLoop' | 'forced'
+
+/** What the core calls when it has taken something. All run with interrupts off. */
+export interface CoreHandlers {
+  /**
+   * The interrupt descriptor table: one interrupt gate per vector, called with the interrupt flag
+   * that the core saved.
+   */
+  readonly gates: ((vector: number, interruptFlag: boolean) => void)[]
+  /** The gate of vector 2. */
+  nmi(): void
+  /** INIT: the APIC is in its reset state already. */
+  init(): void
+  /** A start-up interrupt was honoured. */
+  startup(vector: number): void
+  /** Attention bits that are no business of the APIC. */
+  attention(bits: number): void
+}
+
+/** The attention bits that the core hands on. */
+const SOFT_ATTENTION = ATTENTION.completion | ATTENTION.wake
+
+/** Every so many safepoints the look at `attention` is atomic; between them it is a hint. */
+const ATOMIC_LOOK_EVERY = 64
+
+/** One CPU's core. Belongs to the thread that is the CPU; nothing here is shared but its memory. */
+export class Core {
+  readonly apic: LocalApic
+  readonly #handlers: CoreHandlers
+  readonly #words: SharedWords
+  readonly #page: number
+  readonly #attentionAt: number
+  #interruptFlag = false
+  #shadow = false
+  #softAttention = 0
+  #looks = 0
+  #path: EntryPath = 'safepoint'
+  /**
+   * While true an INIT stays latched, as it does in system-management mode: a thread cannot throw
+   * away the JavaScript that is on its stack.
+   */
+  initBlocked = false
+
+  constructor(memory: MachineMemory, apic: LocalApic, handlers: CoreHandlers) {
+    this.apic = apic
+    this.#handlers = handlers
+    this.#words = memory.words
+    this.#page = memory.cpuPage(apic.cpu)
+    this.#attentionAt = this.#page + CPU.attention
+  }
+
+  /** EFLAGS.IF. */
+  get interruptsEnabled(): boolean {
+    return this.#interruptFlag
+  }
+
+  /** How the core came to take what it is taking now. */
+  get path(): EntryPath {
+    return this.#path
+  }
+
+  /** CLI: maskable interrupts wait from here on. */
+  cli(): void {
+    this.#interruptFlag = false
+    this.#shadow = false
+  }
+
+  /** STI: maskable interrupts are taken again, one safepoint from now. Opens no window by itself. */
+  sti(): void {
+    if (!this.#interruptFlag) {
+      this.#interruptFlag = true
+      this.#shadow = true
+    }
+  }
+
+  /**
+   * A safepoint. The look at the attention word is a plain read, which a compiler or a processor may
+   * answer from an old value; every ATOMIC_LOOK_EVERY-th look is atomic and bounds the delay.
+   */
+  poll(): void {
+    if (
+      this.#words[this.#attentionAt] !== 0 ||
+      this.#shadow ||
+      this.apic.hasPending ||
+      (++this.#looks & (ATOMIC_LOOK_EVERY - 1)) === 0
+    ) {
+      this.deliverInterrupts('safepoint')
+    }
+  }
+
+  /** INT n: enters the gate at once, whatever the flags say. The APIC has no part in it. */
+  interrupt(vector: number): void {
+    this.#shadow = false
+    this.#enter(vector)
+    this.deliverInterrupts('safepoint')
+  }
+
+  /**
+   * Takes everything that may be taken now: INIT before NMI before the rest, then maskable
+   * interrupts by priority. A forced entry with interrupts off, or in the STI shadow, leaves all
+   * maskable ones pending. Gives whether anything was taken.
+   */
+  deliverInterrupts(path: EntryPath): boolean {
+    if (path === 'forced' && this.#shadow) return false
+    this.#shadow = false
+    // Pairs with Descriptor.attend: an attention bit that this load misses was set after it, and
+    // its sender then reads our state after we last wrote it.
+    if (load(this.#words, this.#attentionAt) !== 0) {
+      this.#softAttention |= this.apic.harvest() & SOFT_ATTENTION
+    }
+    const outerPath = this.#path
+    this.#path = path
+    try {
+      return this.#deliver()
+    } finally {
+      this.#path = outerPath
+    }
+  }
+
+  #deliver(): boolean {
+    const apic = this.apic
+    let taken = false
+    for (;;) {
+      if (apic.initPending && !this.initBlocked) {
+        this.#takeInit()
+        taken = true
+      } else if (apic.startupVector >= 0 && !this.initBlocked) {
+        this.#takeStartup()
+        taken = true
+      } else if (apic.nmiPending > 0 && !apic.nmiBlocked) {
+        this.#takeNmi()
+        taken = true
+      } else if (!this.#interruptFlag) {
+        return taken
+      } else {
+        const vector = apic.hasPending ? apic.pendingVector() : -1
+        if (vector >= 0) {
+          apic.acknowledge(vector)
+          this.#enter(vector)
+        } else if (this.#softAttention !== 0) {
+          const bits = this.#softAttention
+          this.#softAttention = 0
+          this.#withInterruptsOff(() => this.#handlers.attention(bits))
+        } else {
+          return taken
+        }
+        taken = true
+      }
+    }
+  }
+
+  /** Through an interrupt gate and back: the flag is cleared on the way in, restored by IRET. */
+  #enter(vector: number): void {
+    const flag = this.#interruptFlag
+    this.#interruptFlag = false
+    try {
+      this.#handlers.gates[vector]!(vector, flag)
+    } finally {
+      this.#interruptFlag = flag
+      this.#shadow = false
+    }
+  }
+
+  #withInterruptsOff(run: () => void): void {
+    const flag = this.#interruptFlag
+    this.#interruptFlag = false
+    try {
+      run()
+    } finally {
+      this.#interruptFlag = flag
+    }
+  }
+
+  /** Further NMIs are blocked until IRET; one of them is remembered. */
+  #takeNmi(): void {
+    this.apic.nmiPending--
+    this.apic.nmiBlocked = true
+    try {
+      this.#withInterruptsOff(() => this.#handlers.nmi())
+    } finally {
+      this.apic.nmiBlocked = false
+    }
+  }
+
+  /**
+   * An IRET executed inside an NMI handler, before its end: NMIs are open again from here, and a
+   * remembered one is taken at once.
+   */
+  iret(): void {
+    this.apic.nmiBlocked = false
+    this.deliverInterrupts('safepoint')
+  }
+
+  #takeInit(): void {
+    this.#interruptFlag = false
+    this.#shadow = false
+    this.apic.initPending = false
+    this.apic.reset('init')
+    this.#handlers.init()
+  }
+
+  /** Honoured in wait-for-SIPI only; in any other state it is forgotten. */
+  #takeStartup(): void {
+    const vector = this.apic.startupVector
+    this.apic.startupVector = -1
+    if (this.state !== CPU_STATE.waitingForSipi) return
+    this.#handlers.startup(vector)
+  }
+
+  /** What senders believe this CPU is doing. */
+  get state(): number {
+    return this.#words[this.#page + CPU.state]!
+  }
+
+  /**
+   * Tells senders what this CPU does from now on. Whoever goes to sleep must load `attention` after
+   * this store: it pairs with Descriptor.attend, which sets attention and then loads the state.
+   */
+  set state(state: number) {
+    store(this.#words, this.#page + CPU.state, state)
+  }
+
+  /** Whether somebody has asked for attention that was not taken yet. */
+  get attentionPending(): boolean {
+    return load(this.#words, this.#attentionAt) !== 0
+  }
+
+  /** The value of the doorbell: read it before looking for work, and wait on the value read. */
+  get doorbell(): number {
+    return load(this.#words, this.#page + CPU.doorbell)
+  }
+
+  /**
+   * HLT: blocks until an interrupt that the flags let through, an NMI, an INIT, or attention of the
+   * other kinds; takes it, and gives true. Gives false if `timeoutMs` passed first. STI followed by
+   * this loses nothing: the doorbell is read, then everything is harvested, then the thread blocks
+   * on the value read; a sender who posts after the harvest has changed it.
+   */
+  hlt(timeoutMs: number, now: () => number): boolean {
+    const outerState = this.state
+    const deadline = now() + timeoutMs
+    this.#shadow = false
+    this.state = CPU_STATE.halted
+    let woken = false
+    for (let rest = timeoutMs; ; rest = deadline - now()) {
+      const doorbell = this.doorbell
+      woken = this.sleep(doorbell, rest)
+      if (woken || rest <= 0) break
+    }
+    // A sender that read `halted` has rung. One that reads a parked state from here on finds the
+    // doorbell's asynchronous wait armed, or notified already and about to look.
+    this.state = outerState
+    this.deliverInterrupts('safepoint')
+    return woken
+  }
+
+  /**
+   * One round of HLT: harvests, and blocks on the doorbell if nothing can be taken. The caller has
+   * set the state to halted, and read `doorbell` before looking for any work of its own. Gives
+   * whether something can be taken, without having slept.
+   */
+  sleep(doorbell: number, timeoutMs: number): boolean {
+    if (this.attentionPending) this.#softAttention |= this.apic.harvest() & SOFT_ATTENTION
+    if (this.#canTake()) return true
+    if (timeoutMs > 0) wait(this.#words, this.#page + CPU.doorbell, doorbell, timeoutMs)
+    return false
+  }
+
+  /** Whether something is pending that ends a halt. */
+  #canTake(): boolean {
+    const apic = this.apic
+    if (apic.initPending && !this.initBlocked) return true
+    if (apic.startupVector >= 0 && !this.initBlocked) return true
+    if (apic.nmiPending > 0 && !apic.nmiBlocked) return true
+    if (!this.#interruptFlag) return false
+    return this.#softAttention !== 0 || (apic.hasPending && apic.pendingVector() >= 0)
+  }
+}

@@ -1,0 +1,261 @@
+/**
+ * The memory map: where every shared word of a machine stands, who writes it and who reads it.
+ *
+ *   header            one, words shared by all CPUs
+ *   CPU block         one per possible CPU:
+ *     APIC page       4 KiB, architectural offsets (Intel SDM vol. 3, chapter "APIC")
+ *     per-CPU page    4 KiB, the table `CPU` below
+ *     request slots   `slotCount` slots of `slotWords`, the table `SLOT` below
+ *
+ * Offsets are in 32-bit words. Words that different CPUs write stand on different cache lines of
+ * sixteen words, with one exception: the posted-interrupt descriptor is one line on purpose, so that
+ * a sender who posts touches one line of the target.
+ *
+ * Any change here is a change of the layout: raise LAYOUT_VERSION.
+ */
+
+import { MASK_WORDS } from '../base/cpu-mask.ts'
+
+/** "IPI1" in ASCII: the first word of every machine's memory. */
+export const MAGIC = 0x49504931
+/** The version of this map. A map of another version is refused at attach. */
+export const LAYOUT_VERSION = 1
+
+/** Words in a cache line of 64 bytes. */
+export const LINE_WORDS = 16
+/** Words in a page of 4 KiB. */
+export const PAGE_WORDS = 1024
+
+/** How many address spaces a machine can know. */
+export const MM_COUNT_MAX = 64
+/** Words of one address-space record. */
+export const MM_WORDS = LINE_WORDS
+/** Record 0 of the address-space table: the kernel's own space, `init_mm`. */
+export const INIT_MM = 0
+
+/** The header. */
+export const HEADER = {
+  /** MAGIC. Written once by the creator; read at attach. */
+  magic: 0,
+  /** LAYOUT_VERSION. Written once; read at attach. */
+  layoutVersion: 1,
+  /** How many CPUs are possible. Written once. */
+  cpuCount: 2,
+  /** Request slots per CPU. Written once. */
+  slotCount: 3,
+  /** Words per request slot. Written once. */
+  slotWords: 4,
+  /** Which APIC driver sends: an index into the drivers of kernel/send.ts. Written once. */
+  apicDriver: 5,
+  /** Which call-function driver runs: 0 queues, 1 `call_data`. Written once. */
+  callDriver: 6,
+  /** Flags of the machine: bit 0 strict APIC. Written once. */
+  machineFlags: 7,
+
+  /** CPUs whose thread exists: written by the creator with atomic or/and; read by everybody. */
+  presentMask: 16,
+  /** CPUs that take interrupts: each CPU sets its own bit, and clears it or is cleared at death. */
+  onlineMask: 16 + MASK_WORDS,
+  /** `cpu_callout_map`: the boot CPU lets an AP proceed. */
+  calloutMask: 32,
+  /** `cpu_callin_map`: the AP has finished its basic set-up. Written by the AP. */
+  callinMask: 32 + MASK_WORDS,
+  /** `smp_commenced_mask`: the boot CPU releases the AP. */
+  commencedMask: 48,
+  /** Vectors handed out by allocVector, 256 bits. Atomic or/and. */
+  vectorMask: 48 + MASK_WORDS,
+
+  /** Raised by whoever changes an APIC's identity; senders rebuild their map when it moved. */
+  apicMapGeneration: 64,
+  /** The incarnation counter: raised at every attach, so that no two lives share a number. */
+  incarnation: 80,
+  /** How many threads were buried: a CPU that sees it move sweeps its requests to the dead. */
+  burials: 81,
+  /** 1 + CPU that holds the one control operation (hotplug, stop) at a time, 0 free. Robust lock. */
+  controlLock: 96,
+
+  /** `call_lock` of the 2.6.11 driver: robust lock. */
+  callLock: 112,
+  /** `call_data`: 1 + CPU whose record is published, 0 the idle no-op record. */
+  callData: 113,
+  /** The record: function name (two words), wait flag. Written by the lock's holder. */
+  callFunction: 114,
+  callWait: 116,
+  /** CPUs counted for this request, MASK_WORDS words. Written by the lock's holder. */
+  callMask: 128,
+  /** CPUs that have copied the record: each sets its own bit. Stands for `started`. */
+  callStarted: 144,
+  /** CPUs that have run the function: each sets its own bit. Stands for `finished`. */
+  callFinished: 144 + MASK_WORDS,
+  /** Which of the initiator's slots belongs to which CPU: one word per possible CPU. */
+  callSlots: 160,
+
+  /** `tlbstate_lock`: robust lock of the one global flush request. */
+  tlbLock: 416,
+  /** `flush_mm`: the address-space record concerned. Written by the lock's holder. */
+  flushMm: 417,
+  /** `flush_va`: the address, or FLUSH_ALL. Written by the lock's holder. */
+  flushVa: 418,
+  /** `flush_cpumask`: CPUs that have not flushed yet; each clears its own bit. */
+  flushMask: 432,
+
+  /** Stop-machine: state word (sequence << 3 | state), participants, who runs the function. */
+  stopState: 448,
+  stopParticipants: 464,
+  stopRunners: 464 + MASK_WORDS,
+  /** 1 + the CPU that stopped all others with smpSendStop, 0 nobody. Compare-and-swap. */
+  stoppingCpu: 480,
+
+  /** The address-space table: MM_COUNT_MAX records of MM_WORDS. */
+  mmTable: 512,
+} as const
+
+/** One record of the address-space table. */
+export const MM = {
+  /** The name's hash, two words, 0 while free. Each is claimed by compare-and-swap. */
+  name: 0,
+  /** `cpu_vm_mask`: CPUs that must receive flush interrupts for it. Atomic or/and. */
+  cpuVmMask: 8,
+} as const
+
+/** Words of the header. */
+export const HEADER_WORDS = HEADER.mmTable + MM_COUNT_MAX * MM_WORDS
+
+/** The per-CPU page, after the APIC page. */
+export const CPU = {
+  /** Posted-interrupt descriptor, one line: 256 posted vectors. Senders or; the owner exchanges. */
+  pir: 0,
+  /** Why the owner should look: the bits of ATTENTION. Senders or; the owner exchanges with 0. */
+  attention: 8,
+  /** The doorbell: changes whenever a sleeping owner is rung. Senders add; the owner waits on it. */
+  doorbell: 9,
+  /** NMIs posted and not yet harvested. Senders add; the owner exchanges. */
+  nmiPosts: 10,
+  /** The INIT and start-up latches in one word, INIT_SIPI. Senders replace; the owner exchanges. */
+  initSipi: 11,
+  /** The CPU state, one of CPU_STATE. The owner writes; senders read after posting. */
+  state: 13,
+
+  /** Vectors posted level-triggered. Senders or; the owner exchanges. */
+  levelPosts: 16,
+
+  /** Thread flags: TIF_NEED_RESCHED, TIF_POLLING_NRFLAG. Anybody, by atomic or/and. */
+  threadFlags: 32,
+
+  /** What this CPU does, for diagnostics. The owner writes; waiters read. */
+  incarnation: 48,
+  apicBase: 49,
+  currentRequest: 50,
+  currentFunction: 51,
+  currentVector: 53,
+  interruptsOff: 54,
+  preemptCount: 55,
+  waitingFor: 56,
+  /** Stop-machine: the last state word this CPU has acknowledged. The owner writes. */
+  stopAck: 57,
+  /** `cpu_tlbstate`: the active address space and OK or LAZY. The owner writes. */
+  activeMm: 58,
+  tlbState: 59,
+
+  /** Call queue: 1 + global slot number of the newest request, 0 empty, or CLOSED. */
+  callQueue: 64,
+  /** Completed requests of this CPU, a list like the call queue. Targets push; the owner takes. */
+  completions: 80,
+
+  /** Dispatches per vector, 256 words. The owner writes; anybody reads. */
+  vectorCounts: 128,
+  /** Other counts, the names of EVENT_NAMES. The owner writes; anybody reads. */
+  eventCounts: 384,
+} as const
+
+/** Bits of the attention word. Bits 0 to 7 say which words of `pir` have something in them. */
+export const ATTENTION = {
+  nmi: 1 << 8,
+  initSipi: 1 << 9,
+  /** Some posted vector is level-triggered. */
+  level: 1 << 10,
+  /** A request of this CPU was completed. */
+  completion: 1 << 11,
+  /** Something that this CPU may be waiting for has changed. */
+  wake: 1 << 12,
+} as const
+
+/** Fields of the word that latches INIT and start-up: one word, because an INIT cancels a start-up. */
+export const INIT_SIPI = {
+  /** The start-up vector, if `sipi` is set. */
+  vectorMask: 0xff,
+  sipi: 0x100,
+  init: 0x200,
+} as const
+
+/** What a CPU is doing, as far as a sender must know (docs/memory-map.md draws the transitions). */
+export const CPU_STATE = {
+  /** No thread, or one that has not attached. */
+  offline: 0,
+  /** Attached; takes INIT and start-up only. */
+  waitingForSipi: 1,
+  /** In something the library started; looks at `attention` before it parks. */
+  running: 2,
+  /** Spinning on `attention`. */
+  polling: 3,
+  /** Under its event loop; an asynchronous wait is armed on the doorbell. */
+  parked: 4,
+  /** Blocked on the doorbell. */
+  halted: 5,
+  /** Stopped by smpSendStop: APIC disabled, halted for ever. */
+  stopped: 6,
+  /** The thread has ended. Written by whoever buries it. */
+  dead: 7,
+} as const
+
+/** A request slot: what the kernel calls a csd, `struct __call_single_data`. */
+export const SLOT = {
+  /** 1 + global number of the next slot in the list it is on, or 0. Whoever pushes writes. */
+  next: 0,
+  /** State and type; kernel/request.ts names the bits. The one word both sides change. */
+  flags: 1,
+  /** Initiator and target CPU. The initiator writes before the push. */
+  source: 2,
+  target: 3,
+  /** The function's name, hashed to two words. */
+  function: 4,
+  /** Target: how it ended; kernel/request.ts names the values. */
+  status: 6,
+  /** Bytes of the encoded value in the payload, or -1 if it travels by port. */
+  payloadBytes: 7,
+  /** A number that no other request of this initiator has: pairs a request with its port message. */
+  ticket: 8,
+  /** The incarnation of the initiator. */
+  sourceIncarnation: 9,
+  /** Where the encoded value starts. */
+  payload: 16,
+} as const
+
+/** The sizes a machine is created with. */
+export interface MachineSize {
+  /** How many CPUs are possible, 1..256. */
+  readonly cpuCount: number
+  /** Request slots per CPU: how many calls one CPU can have under way. */
+  readonly slotCount: number
+  /** Words per slot; a value whose encoding fits the payload part travels in it. */
+  readonly slotWords: number
+}
+
+/** Words of one CPU block. */
+export function cpuBlockWords(size: MachineSize): number {
+  return 2 * PAGE_WORDS + size.slotCount * size.slotWords
+}
+
+/** Words of a whole machine. */
+export function machineWords(size: MachineSize): number {
+  return alignToPage(HEADER_WORDS) + size.cpuCount * cpuBlockWords(size)
+}
+
+/** The first word of a CPU's APIC page. */
+export function apicPage(size: MachineSize, cpu: number): number {
+  return alignToPage(HEADER_WORDS) + cpu * cpuBlockWords(size)
+}
+
+function alignToPage(words: number): number {
+  return Math.ceil(words / PAGE_WORDS) * PAGE_WORDS
+}

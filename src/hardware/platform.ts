@@ -1,0 +1,77 @@
+/**
+ * The platform port: everything the lower rooms need from the world around them. `platform/node.ts`
+ * is the Node side; whoever brings another environment implements this and nothing else.
+ */
+
+/** One end of a channel between two threads, read only when somebody looks. */
+export interface Port {
+  /** Sends a structured clone; throws the environment's DataCloneError for what cannot be cloned. */
+  send(value: unknown, transfer?: readonly unknown[]): void
+  /** Takes the oldest message that has arrived, or undefined. Never waits. */
+  receive(): { readonly value: unknown } | undefined
+  /** Closes both ends. */
+  close(): void
+  /** What to put into the transfer list when this end is sent to another thread. */
+  readonly transferable: unknown
+}
+
+/** A thread that was started to become a CPU. */
+export interface Thread {
+  /** Sends a message to the thread, before or after it attached. */
+  post(value: unknown, transfer: readonly unknown[]): void
+  /** Ends the thread, however busy it is; resolves once it is gone. */
+  terminate(): Promise<void>
+  /** Whether the thread was seen alive, asked without an event loop turn. */
+  isAlive(): boolean
+  /** Calls back once, when the thread is gone, with the error that ended it if there was one. */
+  onExit(callback: (error: unknown) => void): void
+}
+
+/** A pending timer. */
+export interface Timer {
+  /** Makes the timer never fire. */
+  cancel(): void
+}
+
+/** What a platform provides to one thread. */
+export interface Platform {
+  /** Milliseconds on a clock that never goes back. */
+  now(): number
+  /** Whether this thread may block in `Atomics.wait`; false on a browser's main thread. */
+  readonly mayBlock: boolean
+  /** How many threads truly run at once. */
+  readonly processors: number
+  /** Calls back once after `delayMs`; does not keep the process alive. */
+  startTimer(delayMs: number, callback: () => void): Timer
+  /** Calls back in the next turn of the event loop. Keeps the process alive until then. */
+  defer(callback: () => void): void
+  /** Keeps the thread alive, or lets it end when nothing else does. */
+  keepAlive(alive: boolean): void
+  /** Makes a channel. */
+  createChannel(): [Port, Port]
+  /** Wraps one end of a channel that arrived from another thread. */
+  adoptPort(transferred: unknown): Port
+  /** Starts a thread that imports `entry` and attaches with `ticket`. */
+  startThread(request: ThreadRequest): Thread
+  /** Adopts a thread that the application has made itself. */
+  adoptThread(worker: unknown): Thread
+  /** Whether structured clone accepts a value. */
+  isCloneable(value: unknown): boolean
+  /** Says something that an operator should know. */
+  warn(message: string): void
+  /** Calls back when this thread is about to end in good order; gives a function that undoes it. */
+  onThreadExit(callback: () => void): () => void
+  /** Publishes an event for observers outside the library (diagnostics channels on Node). */
+  publish(event: string, details: object): void
+}
+
+/** A thread to start. */
+export interface ThreadRequest {
+  /** The module that the thread imports before it takes calls: a URL or a path. */
+  readonly entry: string | undefined
+  /** What the thread attaches with: cloneable, apart from `transfer`. */
+  readonly ticket: object
+  readonly transfer: readonly unknown[]
+  /** Options handed to the environment's worker constructor unchanged. */
+  readonly workerOptions: object
+}

@@ -1,0 +1,47 @@
+/** Every public name, for Node. */
+
+import type { BootOptions, MachineOptions } from './kernel/config.ts'
+import { bootOn, createMachineOn } from './kernel/boot.ts'
+import type { Machine } from './kernel/machine.ts'
+import { nodePlatform } from './platform/node.ts'
+
+/**
+ * Makes a machine: this thread becomes CPU 0, `cpus - 1` worker threads become the others, each
+ * importing `entry` first. Resolves when all are online. Rejects with `IPI_ALREADY_BOOTED`,
+ * `IPI_INVALID_ARGUMENT`, or `IPI_BOOT_FAILED` with the cause; nothing is left running then.
+ */
+export async function boot(options: BootOptions = {}): Promise<Machine> {
+  return bootOn(nodePlatform(), options)
+}
+
+/**
+ * Makes a machine with this thread as its only CPU, for workers that the application creates itself:
+ * `machine.bringUp(worker)`. Throws `IPI_ALREADY_BOOTED`, `IPI_INVALID_ARGUMENT`.
+ */
+export function createMachine(options: MachineOptions = {}): Machine {
+  return createMachineOn(nodePlatform(), options, 1, undefined, {})
+}
+
+export { attach } from './worker.ts'
+export { sharedFunction, thisMachine } from './kernel/boot.ts'
+export { CpuMask, type CpuSet } from './base/cpu-mask.ts'
+export {
+  IPI_ERROR_CODES,
+  IpiError,
+  isIpiError,
+  type IpiErrorCode,
+  type IpiErrorFacts,
+} from './base/errors.ts'
+export { SmpCallError, type Callable, type CallOptions } from './kernel/call.ts'
+export { VECTOR } from './kernel/vectors.ts'
+export type { BootOptions, MachineOptions } from './kernel/config.ts'
+export type { AddressSpace } from './kernel/address-space.ts'
+export type { StopMachineOptions } from './kernel/control.ts'
+export type { Cpu } from './kernel/cpu.ts'
+export type { SharedFunction, SharedFunctionOptions } from './kernel/functions.ts'
+export type { CpuDownOptions, HotplugState } from './kernel/hotplug.ts'
+export type { IrqHandler } from './kernel/idt.ts'
+export type { InterruptRow, InterruptTable } from './kernel/interrupts.ts'
+export type { MachineEvents } from './kernel/kernel.ts'
+export type { Machine } from './kernel/machine.ts'
+export type { StuckReport } from './kernel/watchdog.ts'

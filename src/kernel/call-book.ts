@@ -1,0 +1,282 @@
+/**
+ * The initiator's book of calls: which slots are out, what came back, who is late. The private half
+ * of Linux `kernel/smp.c`, smp_call_function_many_cond and its waiters.
+ */
+
+import { IpiError } from '../base/errors.ts'
+import { CPU, CPU_STATE, HEADER, SLOT } from '../hardware/layout.ts'
+import { load } from '../hardware/memory.ts'
+import type { CallBatch } from './call-queue.ts'
+import type { Cpu } from './cpu.ts'
+import type { FunctionRecord } from './functions.ts'
+import { rebuildError, type ErrorDescription } from './remote-error.ts'
+import {
+  REQUEST_FLAG,
+  REQUEST_STATE,
+  REQUEST_STATUS,
+  requestFlags,
+  RequestSlots,
+  slotsOldestFirst,
+  stateOf,
+  takeSlots,
+  targetOf,
+  transition,
+} from './request.ts'
+import type { Values } from './values.ts'
+
+/** How one CPU answered. */
+export type Outcome =
+  { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly error: unknown }
+
+/** Who wants to know how a request ended. */
+export interface Reader {
+  readonly record: FunctionRecord
+  /** Where the call was made: its stack goes under the remote one. */
+  readonly caller: { readonly stack?: string | undefined }
+  settle(cpu: number, outcome: Outcome): void
+}
+
+/** A slot that is out. */
+interface OpenRequest {
+  /** Undefined once nobody wants to know any more. */
+  reader: Reader | undefined
+  readonly target: number
+  readonly targetIncarnation: number
+}
+
+/** The requests of one CPU. Private to its thread. */
+export class CallBook {
+  readonly #cpu: Cpu
+  readonly #values: Values
+  readonly #slots: RequestSlots
+  readonly #open = new Map<number, OpenRequest>()
+  /** Deaths seen so far; -1 makes the first sweep look at what an earlier life left behind. */
+  #burials = -1
+  /** Called when slots came back: somebody may be waiting for them. */
+  onFreed: () => void = () => undefined
+
+  constructor(cpu: Cpu, values: Values) {
+    this.#cpu = cpu
+    this.#values = values
+    this.#slots = new RequestSlots(cpu.memory, cpu.id, (slot) => {
+      // Left behind by an earlier life of this CPU; its target still has it. Nobody wants to know.
+      const target = targetOf(requestFlags(cpu.memory, slot))
+      this.#orphan(slot, target)
+    })
+  }
+
+  /** How many requests can be made now. */
+  get freeCount(): number {
+    return this.#slots.freeCount
+  }
+
+  /** How many requests are out. */
+  get openCount(): number {
+    return this.#open.size
+  }
+
+  /**
+   * Fills one slot per target. The caller has checked that there are enough. Throws
+   * `IPI_UNCLONEABLE` and the like with every slot given back: nothing was sent.
+   */
+  fill(
+    targets: readonly number[],
+    record: FunctionRecord,
+    info: unknown,
+    wait: boolean,
+    reader: Reader | undefined,
+  ): CallBatch {
+    const slots: number[] = []
+    const kind = (wait ? REQUEST_FLAG.wait : 0) | (reader === undefined ? 0 : REQUEST_FLAG.notify)
+    const ticket = this.#slots.nextTicket()
+    const { memory } = this.#cpu
+    try {
+      for (const target of targets) {
+        const slot = this.#slots.allocate()
+        slots.push(slot)
+        this.#slots.fill(slot, target, record.id, kind, ticket)
+        this.#values.put(slot, target, 'info', ticket, info)
+        const targetIncarnation = memory.words[memory.cpuPage(target) + CPU.incarnation]!
+        if (reader !== undefined) this.#open.set(slot, { reader, target, targetIncarnation })
+      }
+    } catch (error) {
+      for (const slot of slots) this.#giveBack(slot)
+      throw error
+    }
+    return { targets, slots, wait }
+  }
+
+  /** Ends a request that never reached its target. */
+  refuse(slot: number): void {
+    this.#giveBack(slot)
+  }
+
+  #giveBack(slot: number): void {
+    this.#open.delete(slot)
+    this.#slots.release(slot)
+    this.onFreed()
+  }
+
+  /** Whether a request has ended, one way or another: what a blocking wait looks at. */
+  isSettled(slot: number): boolean {
+    const state = stateOf(requestFlags(this.#cpu.memory, slot))
+    return state === REQUEST_STATE.done || state === REQUEST_STATE.died
+  }
+
+  /**
+   * Reads how a settled request ended, and gives its slot back. Loading `done` from the flags
+   * ordered everything that the target wrote before it (CallServer.#complete).
+   */
+  finish(slot: number, reader: Reader): Outcome {
+    const { memory } = this.#cpu
+    const flags = requestFlags(memory, slot)
+    const target = memory.words[memory.slot(slot) + SLOT.target]!
+    const outcome =
+      stateOf(flags) === REQUEST_STATE.died
+        ? { ok: false as const, error: this.#died(target, reader) }
+        : this.#read(slot, target, reader)
+    this.#giveBack(slot)
+    return outcome
+  }
+
+  #read(slot: number, target: number, reader: Reader): Outcome {
+    const { words } = this.#cpu.memory
+    const at = this.#cpu.memory.slot(slot)
+    const status = words[at + SLOT.status]!
+    let value: unknown
+    try {
+      value = this.#values.take(slot, target, 'result', words[at + SLOT.ticket]!)
+    } catch (error) {
+      return { ok: false, error }
+    }
+    if (status === REQUEST_STATUS.returned) return { ok: true, value }
+    return { ok: false, error: this.#error(status, target, value, reader) }
+  }
+
+  #error(status: number, cpu: number, value: unknown, { record, caller }: Reader): unknown {
+    const functionName = record.name
+    const facts = { cpu, functionName }
+    switch (status) {
+      case REQUEST_STATUS.unknownFunction:
+        return new IpiError(
+          'IPI_UNKNOWN_FUNCTION',
+          `CPU ${cpu} knows no shared function "${functionName}"; import the module that defines ` +
+            'it in the entry module of that thread',
+          facts,
+        )
+      case REQUEST_STATUS.asyncFunction:
+        return new IpiError(
+          'IPI_ASYNC_FUNCTION',
+          `"${functionName}" returned a promise on CPU ${cpu}: what an interrupt runs must be ` +
+            'synchronous; start asynchronous work and return, or run it as a task',
+          facts,
+        )
+      case REQUEST_STATUS.uncloneable:
+        return new IpiError(
+          'IPI_UNCLONEABLE',
+          `what "${functionName}" returned on CPU ${cpu} cannot be cloned: ` +
+            `${(value as ErrorDescription | undefined)?.message ?? ''}`,
+          facts,
+        )
+      default: {
+        if (value === undefined) return this.#died(cpu, { record, caller, settle: () => undefined })
+        const where = `at CPU ${cpu} ("${functionName}", called by CPU ${this.#cpu.id})`
+        return rebuildError(value as ErrorDescription, where, caller.stack ?? '')
+      }
+    }
+  }
+
+  #died(cpu: number, { record }: Reader): IpiError {
+    return new IpiError(
+      'IPI_CPU_DIED',
+      `the thread of CPU ${cpu} ended before it answered "${record.name}"; its number can be ` +
+        'brought up again with cpuUp()',
+      { cpu, functionName: record.name },
+    )
+  }
+
+  /** ATTENTION.completion: takes the list of completed requests and tells their readers. */
+  takeCompletions(): void {
+    const { memory, page } = this.#cpu
+    const done: number[] = []
+    slotsOldestFirst(memory, takeSlots(memory, page + CPU.completions), done)
+    for (const slot of done) this.#close(slot)
+  }
+
+  #close(slot: number): void {
+    const request = this.#open.get(slot)
+    if (request === undefined) return
+    const { reader, target } = request
+    if (reader === undefined) this.#discard(slot, target)
+    else reader.settle(target, this.finish(slot, reader))
+  }
+
+  /** A late answer that nobody waits for any more. */
+  #discard(slot: number, target: number): void {
+    const { words } = this.#cpu.memory
+    const at = this.#cpu.memory.slot(slot)
+    try {
+      this.#values.drop(slot, target, 'result', words[at + SLOT.ticket]!)
+    } catch {
+      // The port went down with the target: there is nothing left to drop.
+    }
+    this.#giveBack(slot)
+  }
+
+  /**
+   * ATTENTION.wake: if a thread was buried since the last look, settles what was addressed to it.
+   * Completions come first: a request that the dead CPU completed and announced is on that list,
+   * and must not be settled a second time.
+   */
+  sweep(): void {
+    const { memory } = this.#cpu
+    const burials = load(memory.words, HEADER.burials)
+    if (burials === this.#burials) return
+    this.#burials = burials
+    this.takeCompletions()
+    for (const [slot, request] of [...this.#open]) {
+      const state = stateOf(requestFlags(memory, slot))
+      if (state === REQUEST_STATE.died) this.#close(slot)
+      else if (state !== REQUEST_STATE.queued && this.#isGone(request)) this.#close(slot)
+    }
+  }
+
+  #isGone({ target, targetIncarnation }: OpenRequest): boolean {
+    const { memory } = this.#cpu
+    return (
+      memory.readCpu(target, CPU.state) === CPU_STATE.dead ||
+      memory.readCpu(target, CPU.incarnation) !== targetIncarnation
+    )
+  }
+
+  /**
+   * Gives up on a request. Gives whether its function had started. One that had not will not run;
+   * one that had runs to its end, and its slot comes back then.
+   */
+  abandon(slot: number, target: number): boolean {
+    const { memory } = this.#cpu
+    for (;;) {
+      const flags = requestFlags(memory, slot)
+      const state = stateOf(flags)
+      if (state === REQUEST_STATE.done || state === REQUEST_STATE.died) {
+        // Settled at this very moment. If it is to be announced, the announcement frees it.
+        if ((flags & REQUEST_FLAG.notify) === 0) this.#discard(slot, target)
+        else this.#orphan(slot, target)
+        return true
+      }
+      const next = state === REQUEST_STATE.queued ? REQUEST_STATE.cancelled : state
+      // From here on its completion is announced: nobody looks at the flags any more.
+      if (!transition(memory, slot, flags, next, REQUEST_FLAG.notify)) continue
+      this.#orphan(slot, target)
+      return state === REQUEST_STATE.running
+    }
+  }
+
+  #orphan(slot: number, target: number): void {
+    const request = this.#open.get(slot)
+    const { words } = this.#cpu.memory
+    const targetIncarnation =
+      request?.targetIncarnation ?? words[this.#cpu.memory.cpuPage(target) + CPU.incarnation]!
+    this.#open.set(slot, { reader: undefined, target, targetIncarnation })
+  }
+}

@@ -1,0 +1,125 @@
+/** The options of a machine: their defaults, their limits, and what is wrong with bad ones. */
+
+import { CPU_COUNT_MAX } from '../base/cpu-mask.ts'
+import { IpiError } from '../base/errors.ts'
+import { HEADER, LINE_WORDS, SLOT } from '../hardware/layout.ts'
+import { MachineMemory } from '../hardware/machine-memory.ts'
+import { CALL_DRIVERS, type CallDriverName } from './call-queue.ts'
+import { MACHINE_STRICT_APIC } from './cpu.ts'
+import type { SharedOptions } from './protocol.ts'
+import { APIC_DRIVERS, chooseApicDriver, type ApicDriverName } from './send.ts'
+
+/** What a machine is made with. */
+export interface MachineOptions {
+  /** How many CPUs are possible, this thread included. Default: `cpus`, or 8 if that is more. */
+  readonly maxCpus?: number
+  /** How interrupts are sent: `flat` (up to 8 CPUs), `bigsmp` (60), `x2apic` (256). */
+  readonly apic?: ApicDriverName
+  /** How calls are made: per-target queues, or the one global record of Linux 2.6.11. */
+  readonly callDriver?: CallDriverName
+  /** The deadline of a wait that names none, in milliseconds. Default 30,000. */
+  readonly timeoutMs?: number
+  /** How long a thread may take to become a CPU, in milliseconds. Default 10,000. */
+  readonly bootTimeoutMs?: number
+  /** After how many milliseconds a waiting call is reported as stuck. Default 5,000. */
+  readonly watchdogMs?: number
+  /**
+   * The longest time an idle CPU polls before it parks, in milliseconds; it polls only as long as
+   * that pays. 0: never. Infinity: always, as `idle=poll`. Default 0.2.
+   */
+  readonly haltPollMs?: number
+  /** Calls that one CPU can have under way. Default 64, or `maxCpus` if that is more. */
+  readonly slotCount?: number
+  /** Bytes of shared memory per call; larger values travel by message port. Default 1,024. */
+  readonly slotBytes?: number
+  /** Refuse APIC commands that the manual leaves undefined. Default false. */
+  readonly strictApic?: boolean
+}
+
+/** What `boot` takes. */
+export interface BootOptions extends MachineOptions {
+  /** How many CPUs to bring up, this thread included. Default: the machine's processors. */
+  readonly cpus?: number
+  /** The module that every other CPU imports first: a URL, or an absolute path. */
+  readonly entry?: { readonly href: string } | string
+  /** Options for the environment's worker constructor, such as Node's `resourceLimits`. */
+  readonly workerOptions?: object
+}
+
+const DEFAULTS = {
+  maxCpus: 8,
+  timeoutMs: 30_000,
+  bootTimeoutMs: 10_000,
+  watchdogMs: 5_000,
+  haltPollMs: 0.2,
+  slotCount: 64,
+  slotBytes: 1024,
+} as const
+
+/** The smallest slot: a header line and a payload line. */
+const SLOT_BYTES_MIN = 2 * LINE_WORDS * 4
+const SLOT_BYTES_MAX = 1 << 20
+const SLOT_COUNT_MAX = 4096
+
+/** Checks `cpus` of boot. Throws `IPI_INVALID_ARGUMENT`. */
+export function checkCpuCount(cpus: number): number {
+  return integer('cpus', cpus, 1, CPU_COUNT_MAX)
+}
+
+/** The options that every CPU of a machine gets to know. Throws `IPI_INVALID_ARGUMENT`. */
+export function sharedOptions(options: MachineOptions): SharedOptions {
+  return {
+    timeoutMs: duration('timeoutMs', options.timeoutMs ?? DEFAULTS.timeoutMs),
+    bootTimeoutMs: duration('bootTimeoutMs', options.bootTimeoutMs ?? DEFAULTS.bootTimeoutMs),
+    watchdogMs: duration('watchdogMs', options.watchdogMs ?? DEFAULTS.watchdogMs),
+    haltPollMs: duration('haltPollMs', options.haltPollMs ?? DEFAULTS.haltPollMs),
+  }
+}
+
+/** Lays out the memory of a machine by its options. Throws `IPI_INVALID_ARGUMENT`. */
+export function createMemory(options: MachineOptions, cpus: number): MachineMemory {
+  const maxCpus = options.maxCpus ?? Math.max(cpus, DEFAULTS.maxCpus)
+  const cpuCount = integer('maxCpus', maxCpus, cpus, CPU_COUNT_MAX)
+  const slotDefault = Math.max(DEFAULTS.slotCount, cpuCount)
+  const slotCount = integer('slotCount', options.slotCount ?? slotDefault, cpuCount, SLOT_COUNT_MAX)
+  const slotBytes = integer(
+    'slotBytes',
+    options.slotBytes ?? DEFAULTS.slotBytes,
+    SLOT_BYTES_MIN,
+    SLOT_BYTES_MAX,
+  )
+  const apic = chooseApicDriver(cpuCount, options.apic)
+  const callDriver = options.callDriver ?? CALL_DRIVERS[0]
+  if (!CALL_DRIVERS.includes(callDriver)) {
+    throw new IpiError(
+      'IPI_INVALID_ARGUMENT',
+      `callDriver: "${String(callDriver)}" is no call driver; use ${CALL_DRIVERS.join(' or ')}`,
+    )
+  }
+  const slotWords = Math.ceil(slotBytes / 4 / LINE_WORDS) * LINE_WORDS
+  const memory = MachineMemory.create({
+    cpuCount,
+    slotCount,
+    slotWords: Math.max(slotWords, SLOT.payload + LINE_WORDS),
+  })
+  memory.words[HEADER.apicDriver] = APIC_DRIVERS.indexOf(apic)
+  memory.words[HEADER.callDriver] = CALL_DRIVERS.indexOf(callDriver)
+  memory.words[HEADER.machineFlags] = options.strictApic === true ? MACHINE_STRICT_APIC : 0
+  return memory
+}
+
+function integer(name: string, value: number, least: number, most: number): number {
+  if (Number.isInteger(value) && value >= least && value <= most) return value
+  throw new IpiError(
+    'IPI_INVALID_ARGUMENT',
+    `${name} is an integer from ${least} to ${most}, got ${String(value)}`,
+  )
+}
+
+function duration(name: string, value: number): number {
+  if (typeof value === 'number' && value >= 0) return value
+  throw new IpiError(
+    'IPI_INVALID_ARGUMENT',
+    `${name} is milliseconds >= 0 or Infinity, got ${String(value)}`,
+  )
+}

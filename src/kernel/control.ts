@@ -1,0 +1,281 @@
+/**
+ * Control of the whole machine from one CPU: calls that the kernel itself makes to all others. Linux
+ * 2.6.11 smp_send_stop and flush_tlb_all, `kernel/stop_machine.c`.
+ */
+
+import { CpuMask, type CpuSet } from '../base/cpu-mask.ts'
+import { IpiError } from '../base/errors.ts'
+import { ATTENTION, CPU_STATE, HEADER } from '../hardware/layout.ts'
+import { compareExchange } from '../hardware/memory.ts'
+import { disableLocalApic } from './apic-setup.ts'
+import { describeTarget } from './diagnose.ts'
+import type { Kernel } from './kernel.ts'
+import { RobustLock } from './robust-lock.ts'
+import type { FlushRequest } from './tlb.ts'
+
+/** Names of the functions that every kernel registers for the others. */
+export const KERNEL_FUNCTIONS = {
+  stopThisCpu: 'interprocessor.stopThisCpu',
+  multiCpuStop: 'interprocessor.multiCpuStop',
+  flushTlbAll: 'interprocessor.flushTlbAll',
+} as const
+
+/** How long smpSendStop waits for the others: `stop_other_cpus` waits one second. */
+const STOP_MS = 1000
+
+/** What the other CPUs are told of a stop-machine round. */
+interface StopRound {
+  readonly sequence: number
+  /** The shared function that the runners run, by name. */
+  readonly functionName: string
+  readonly info: unknown
+}
+
+/** How to stop the machine. */
+export interface StopMachineOptions {
+  /** The CPUs that run the function while the others stand still; default: the calling CPU. */
+  readonly cpus?: CpuSet
+  /** How long to wait for everybody to stand still, in milliseconds. */
+  readonly timeoutMs?: number
+}
+
+/** Control on one CPU. */
+export class Control {
+  readonly #kernel: Kernel
+  readonly #timeoutMs: number
+  /** One control operation at a time in the whole machine: hotplug, stop-machine. */
+  readonly lock: RobustLock
+  #busy = false
+
+  constructor(kernel: Kernel, timeoutMs: number) {
+    this.#kernel = kernel
+    this.#timeoutMs = timeoutMs
+    this.lock = new RobustLock(kernel.cpu, HEADER.controlLock)
+    const { functions, tlb } = kernel
+    functions.register(KERNEL_FUNCTIONS.stopThisCpu, () => this.#stopThisCpu())
+    functions.register(KERNEL_FUNCTIONS.flushTlbAll, () => tlb.flushEverything())
+    functions.register(KERNEL_FUNCTIONS.multiCpuStop, (round: StopRound) => this.#stand(round))
+  }
+
+  /** Takes the control lock, runs, gives it back. Rejects with `IPI_CPU_BUSY` after `timeoutMs`. */
+  async exclusively<T>(what: string, timeoutMs: number, run: () => Promise<T>): Promise<T> {
+    const { waits } = this.#kernel
+    waits.checkMayWait(what, false)
+    await waits.until(
+      // The lock keeps other CPUs out, the flag other calls of this one.
+      () => !this.#busy && (this.#busy = this.lock.tryAcquire()),
+      timeoutMs,
+      () =>
+        new IpiError(
+          'IPI_CPU_BUSY',
+          `${what} waited ${timeoutMs} ms: CPU ${this.lock.holder} is still changing the machine`,
+          { cpu: this.lock.holder },
+        ),
+    )
+    try {
+      return await run()
+    } finally {
+      this.#busy = false
+      this.lock.release()
+      waits.recheck()
+    }
+  }
+
+  /**
+   * `smp_send_stop`: every other CPU leaves the online map, disables its APIC and halts for ever;
+   * then this one disables its own. Gives the CPUs that stopped. One CPU stops the others; a second
+   * that tries finds itself stopped. Rejects with `IPI_TIMEOUT`, naming those that did not stop.
+   */
+  async smpSendStop(): Promise<CpuMask> {
+    const { cpu, calls, senders, waits, functions } = this.#kernel
+    const { memory } = cpu
+    waits.checkMayWait('smpSendStop', false)
+    const first = compareExchange(memory.words, HEADER.stoppingCpu, 0, cpu.id + 1)
+    if (first !== 0 && first !== cpu.id + 1) {
+      throw new IpiError('IPI_CPU_BUSY', `CPU ${first - 1} is stopping the machine already`, {
+        cpu: first - 1,
+      })
+    }
+    const others = memory.onlineMask.without(cpu.id)
+    // No waiting for the end of a function that never returns.
+    const sent = calls.many(others, KERNEL_FUNCTIONS.stopThisCpu, undefined, {
+      wait: false,
+      timeoutMs: STOP_MS,
+    })
+    await sent.catch(() => undefined)
+    await waits
+      .until(
+        () => memory.onlineMask.without(cpu.id).isEmpty,
+        STOP_MS,
+        () => undefined,
+      )
+      .catch(() => undefined)
+    const flags = cpu.localIrqSave()
+    disableLocalApic(cpu, senders.driver)
+    cpu.localIrqRestore(flags)
+    const late = memory.onlineMask.without(cpu.id).and(others)
+    if (!late.isEmpty) {
+      const doing = [...late].map((each) => describeTarget(cpu, functions, each)).join('; ')
+      throw new IpiError('IPI_TIMEOUT', `did not stop within ${STOP_MS} ms: ${doing}`, {
+        cpus: [...late],
+        waitedMs: STOP_MS,
+      })
+    }
+    return others
+  }
+
+  /** `stop_this_cpu`: the last thing this CPU does. Only an NMI is still taken. */
+  #stopThisCpu(): never {
+    const { cpu, senders, driver, tlb } = this.#kernel
+    const { core, memory } = cpu
+    memory.clearCpu(HEADER.onlineMask, cpu.id)
+    tlb.leaveAll()
+    driver.close()
+    cpu.localIrqDisable()
+    disableLocalApic(cpu, senders.driver)
+    core.state = CPU_STATE.stopped
+    for (const other of memory.onlineMask) cpu.descriptors[other]!.attend(ATTENTION.wake)
+    for (;;) {
+      core.sleep(core.doorbell, Infinity)
+      core.deliverInterrupts('safepoint')
+    }
+  }
+
+  /**
+   * `stop_machine`: runs `fn` on this CPU (or on `cpus`) while every other stands still with
+   * interrupts off. Gives what it returned: the value, or a Map by CPU if `cpus` was given. Rejects
+   * with `IPI_TIMEOUT`, nothing run, if somebody does not come to stand still in time.
+   */
+  stopMachine(
+    fn: ((info: unknown) => unknown) | string,
+    info: unknown,
+    options: StopMachineOptions = {},
+  ): Promise<unknown> {
+    const timeoutMs = options.timeoutMs ?? this.#timeoutMs
+    const { cpu, waits } = this.#kernel
+    return this.exclusively('stopMachine', timeoutMs, async () => {
+      waits.checkMayWait('stopMachine', true)
+      return this.#stopRound(fn, info, options.cpus, cpu.platform.now() + timeoutMs)
+    })
+  }
+
+  async #stopRound(
+    fn: ((info: unknown) => unknown) | string,
+    info: unknown,
+    cpus: CpuSet | undefined,
+    deadline: number,
+  ): Promise<unknown> {
+    const { cpu, calls, functions, stop } = this.#kernel
+    const participants = cpu.memory.onlineMask
+    const runners = cpus === undefined ? CpuMask.of(cpu.id) : CpuMask.from(cpus).and(participants)
+    // Only what runs here may be a plain function; other threads know functions by name.
+    const remote = !runners.without(cpu.id).isEmpty
+    const record = remote || typeof fn === 'string' ? functions.resolve(fn) : undefined
+    const run = record?.run ?? (fn as (info: unknown) => unknown)
+    const sequence = stop.begin(participants, runners)
+    const round: StopRound = {
+      sequence,
+      functionName: record?.name ?? '',
+      info: remote ? info : undefined,
+    }
+    const others = calls.many(participants, KERNEL_FUNCTIONS.multiCpuStop, round)
+    // Its outcome is read below; until then a rejection must not count as unhandled.
+    others.catch(() => undefined)
+    const local = this.#standHere(sequence, () => run(info), deadline)
+    if (local.outcome === 'aborted') {
+      const missing = stop.missing(participants, sequence)
+      const doing = missing.map((each) => describeTarget(cpu, functions, each)).join('; ')
+      throw new IpiError('IPI_TIMEOUT', `stopMachine: did not stand still in time: ${doing}`, {
+        cpus: missing,
+      })
+    }
+    const results = await others
+    if (cpus === undefined) return unwrap(local)
+    if (runners.has(cpu.id)) results.set(cpu.id, unwrap(local))
+    return new Map([...results].filter(([each]) => runners.has(each)).sort(([a], [b]) => a - b))
+  }
+
+  #standHere(sequence: number, run: () => unknown, deadline: number): LocalRun {
+    const { cpu, stop } = this.#kernel
+    const local: LocalRun = { outcome: 'stood', value: undefined, error: undefined, threw: false }
+    const flags = cpu.localIrqSave()
+    const runHere = (): void => {
+      try {
+        local.value = run()
+      } catch (error) {
+        local.threw = true
+        local.error = error
+      }
+    }
+    local.outcome = stop.participate(sequence, runHere, deadline)
+    cpu.localIrqRestore(flags)
+    return local
+  }
+
+  /** The part of every other CPU: a call that lasts as long as the round. */
+  #stand({ sequence, functionName, info }: StopRound): unknown {
+    const { functions } = this.#kernel
+    return unwrap(
+      this.#standHere(sequence, () => functions.resolve(functionName).run(info), Infinity),
+    )
+  }
+
+  /** `flush_tlb_mm`, `flush_tlb_page`: here first, then wherever the space is in use. */
+  flushTlb(mm: number, va: number): FlushRequest | undefined {
+    this.#kernel.tlb.flushLocal(mm, va)
+    return this.#kernel.tlb.flushOthers(mm, va)
+  }
+
+  /** Flushes one address, or with FLUSH_ALL the whole space, on every CPU that uses it. */
+  async flush(mm: number, va: number, timeoutMs = this.#timeoutMs): Promise<void> {
+    const { waits } = this.#kernel
+    waits.checkMayWait('flushTlb', false)
+    const request = this.flushTlb(mm, va)
+    if (request === undefined) return
+    await waits.until(request.finish, timeoutMs, () => this.#flushTimeout(request, timeoutMs))
+  }
+
+  /** The blocking form of `flush`. */
+  flushSync(mm: number, va: number, timeoutMs = this.#timeoutMs): void {
+    const { waits, cpu } = this.#kernel
+    waits.checkMayWait('flushTlbSync', true)
+    const request = this.flushTlb(mm, va)
+    if (request === undefined) return
+    if (!waits.block(request.finish, cpu.platform.now() + timeoutMs)) {
+      throw this.#flushTimeout(request, timeoutMs)
+    }
+  }
+
+  /**
+   * The flush goes on without its caller: the lock is given back only when the last CPU has
+   * flushed, or the next flush would overwrite a request that somebody has still to read.
+   */
+  #flushTimeout(request: FlushRequest, waitedMs: number): IpiError {
+    const { cpu, functions, waits } = this.#kernel
+    const late = [...request.late()]
+    void waits.until(request.finish, Infinity, () => undefined)
+    const doing = late.map((each) => describeTarget(cpu, functions, each)).join('; ')
+    return new IpiError('IPI_TIMEOUT', `TLB flush not acknowledged in ${waitedMs} ms: ${doing}`, {
+      cpus: late,
+      waitedMs,
+    })
+  }
+
+  /** `flush_tlb_all`: every translation of every CPU, by the call-function interrupt. */
+  async flushTlbAll(timeoutMs = this.#timeoutMs): Promise<void> {
+    await this.#kernel.calls.each(KERNEL_FUNCTIONS.flushTlbAll, undefined, { timeoutMs })
+  }
+}
+
+/** What happened to the function on this CPU. */
+interface LocalRun {
+  outcome: string
+  value: unknown
+  error: unknown
+  threw: boolean
+}
+
+function unwrap(run: LocalRun): unknown {
+  if (run.threw) throw run.error
+  return run.value
+}

@@ -1,0 +1,220 @@
+/**
+ * One CPU as its own thread sees it: the interrupt flag, the preemption count, safepoints and HLT
+ * under their kernel names, and the core, local APIC and descriptors below them.
+ */
+
+import { IpiError } from '../base/errors.ts'
+import { LocalApic } from '../hardware/apic/local-apic.ts'
+import { Core, type CoreHandlers } from '../hardware/core.ts'
+import { Descriptor } from '../hardware/descriptor.ts'
+import { CPU, HEADER } from '../hardware/layout.ts'
+import type { MachineMemory } from '../hardware/machine-memory.ts'
+import { and, load, or } from '../hardware/memory.ts'
+import type { Platform } from '../hardware/platform.ts'
+import { PREEMPT_OFFSET, PreemptCount } from './preempt.ts'
+import { TIF } from './thread-flags.ts'
+import { GATE_COUNT } from './vectors.ts'
+
+/** Bit 0 of HEADER.machineFlags: undefined ICR combinations are refused. */
+export const MACHINE_STRICT_APIC = 1
+
+/** Names of the counts beside the per-vector ones, in the order of CPU.eventCounts. */
+export const EVENT_NAMES = [
+  'nmi',
+  'spurious',
+  'error',
+  'unexpected',
+  'handlerErrors',
+  'softirqs',
+  'tlbFlushes',
+  'emptyMasks',
+  'ipisSent',
+  'ipisAvoided',
+  'callsServed',
+  'rings',
+] as const
+
+/** The name of a count beside the per-vector ones. */
+export type EventName = (typeof EVENT_NAMES)[number]
+
+const EVENT_INDEX = Object.fromEntries(EVENT_NAMES.map((name, i) => [name, i])) as Record<
+  EventName,
+  number
+>
+
+/**
+ * The CPU of the calling thread. Every method but the getters belongs to that thread alone.
+ * Linux 2.6.11: `include/asm-i386/system.h` (local_irq_*), `include/linux/preempt.h`.
+ */
+export class Cpu {
+  /** The CPU's number, 0 for the thread that booted the machine. */
+  readonly id: number
+  /** The local APIC: `read` and `write` for the xAPIC page, `readMsr` and `writeMsr` for x2APIC. */
+  readonly apic: LocalApic
+  /** @internal The core under it. */
+  readonly core: Core
+  /** @internal */
+  readonly memory: MachineMemory
+  /** @internal */
+  readonly platform: Platform
+  /** @internal What the core calls; filled by kernel/idt.ts, kernel/idle.ts and kernel/smpboot.ts. */
+  readonly handlers: {
+    -readonly [K in keyof CoreHandlers]: CoreHandlers[K]
+  }
+  /** @internal One per possible CPU. */
+  readonly descriptors: readonly Descriptor[]
+  /** @internal */
+  readonly preempt = new PreemptCount()
+  /** @internal First word of this CPU's per-CPU page. */
+  readonly page: number
+  /** @internal More than zero while code of this library is on the stack: "kernel mode". */
+  kernelDepth = 0
+  /** @internal Runs at a preemption point with NEED_RESCHED set; kernel/resched.ts binds it. */
+  preemptSchedule: () => void = () => undefined
+
+  constructor(memory: MachineMemory, id: number, platform: Platform) {
+    this.id = id
+    this.memory = memory
+    this.platform = platform
+    this.page = memory.cpuPage(id)
+    this.descriptors = Array.from(
+      { length: memory.cpuCount },
+      (_, cpu) => new Descriptor(memory, cpu),
+    )
+    this.apic = new LocalApic(memory, id, this.descriptors, {
+      strict: (memory.words[HEADER.machineFlags]! & MACHINE_STRICT_APIC) !== 0,
+      clock: () => platform.now(),
+    })
+    this.handlers = {
+      gates: Array.from({ length: GATE_COUNT }, () => () => undefined),
+      nmi: () => undefined,
+      init: () => undefined,
+      startup: () => undefined,
+      attention: () => undefined,
+    }
+    this.core = new Core(memory, this.apic, this.handlers)
+  }
+
+  /** Turns maskable interrupts off. They stay pending. NMIs still come. */
+  localIrqDisable(): void {
+    this.core.cli()
+    this.memory.words[this.page + CPU.interruptsOff] = 1
+  }
+
+  /** Turns maskable interrupts on and takes those that are pending. */
+  localIrqEnable(): void {
+    this.memory.words[this.page + CPU.interruptsOff] = 0
+    this.core.sti()
+    this.core.poll()
+  }
+
+  /** Turns maskable interrupts off; gives what `localIrqRestore` needs. */
+  localIrqSave(): boolean {
+    const flags = this.core.interruptsEnabled
+    if (flags) this.localIrqDisable()
+    return flags
+  }
+
+  /** Undoes the `localIrqSave` that gave `flags`. */
+  localIrqRestore(flags: boolean): void {
+    if (flags) this.localIrqEnable()
+  }
+
+  /** Whether maskable interrupts are off. */
+  get irqsDisabled(): boolean {
+    return !this.core.interruptsEnabled
+  }
+
+  /** Inside an interrupt handler or a softirq: code that must not wait. */
+  get inInterrupt(): boolean {
+    return this.preempt.inInterrupt
+  }
+
+  /** From here on nothing is scheduled in front of the running code; interrupts still come. Nests. */
+  preemptDisable(): void {
+    this.preempt.add(PREEMPT_OFFSET)
+  }
+
+  /** Undoes one `preemptDisable`; reschedules if that was asked for meanwhile. */
+  preemptEnable(): void {
+    this.preempt.sub(PREEMPT_OFFSET)
+    if (this.preempt.value === 0 && this.core.interruptsEnabled && this.needResched) {
+      this.preemptSchedule()
+    }
+  }
+
+  /**
+   * A safepoint in application code: takes what is pending. Put it into long loops; with nothing
+   * pending it costs about a nanosecond.
+   */
+  poll(): void {
+    this.core.poll()
+  }
+
+  /**
+   * A safepoint in a loop that waits for another CPU. Every such loop needs one: two CPUs that wait
+   * for each other without it wait for ever.
+   */
+  cpuRelax(): void {
+    this.kernelDepth++
+    this.core.poll()
+    this.kernelDepth--
+  }
+
+  /**
+   * Blocks this thread until an interrupt comes or `timeoutMs` has passed; gives whether one came.
+   * With interrupts off only an NMI or an INIT ends it. The event loop stands still meanwhile.
+   * Throws `IPI_CANNOT_BLOCK` on a thread that must not block.
+   */
+  halt(timeoutMs = Infinity): boolean {
+    if (!this.platform.mayBlock) {
+      throw new IpiError(
+        'IPI_CANNOT_BLOCK',
+        "halt() blocks, and a browser's main thread must not; await a call instead",
+        { cpu: this.id },
+      )
+    }
+    if (typeof timeoutMs !== 'number' || !(timeoutMs >= 0)) {
+      throw new IpiError(
+        'IPI_INVALID_ARGUMENT',
+        `halt(timeoutMs) takes milliseconds >= 0 or nothing, got ${String(timeoutMs)}`,
+      )
+    }
+    return this.core.hlt(timeoutMs, () => this.platform.now())
+  }
+
+  /** @internal The thread flags, see TIF. */
+  get threadFlags(): number {
+    return load(this.memory.words, this.page + CPU.threadFlags)
+  }
+
+  /** @internal Whether somebody asked this CPU to reschedule. */
+  get needResched(): boolean {
+    return (this.memory.words[this.page + CPU.threadFlags]! & TIF.NEED_RESCHED) !== 0
+  }
+
+  /** @internal Sets thread flags of this CPU; gives the old ones. */
+  setThreadFlags(bits: number): number {
+    return or(this.memory.words, this.page + CPU.threadFlags, bits)
+  }
+
+  /** @internal Clears thread flags of this CPU; gives the old ones. */
+  clearThreadFlags(bits: number): number {
+    return and(this.memory.words, this.page + CPU.threadFlags, ~bits)
+  }
+
+  /** @internal Counts an event; see EVENT_NAMES. Only the owner writes, so a plain add will do. */
+  count(event: EventName, by = 1): void {
+    this.memory.words[this.page + CPU.eventCounts + EVENT_INDEX[event]]! += by
+  }
+
+  /** @internal Whether another CPU takes interrupts now. */
+  isOnline(cpu: number): boolean {
+    return this.memory.testCpu(HEADER.onlineMask, cpu)
+  }
+
+  /** @internal Reads a count of any CPU. */
+  readCount(cpu: number, event: EventName): number {
+    return this.memory.readCpu(cpu, CPU.eventCounts + EVENT_INDEX[event]) >>> 0
+  }
+}

@@ -1,0 +1,93 @@
+/**
+ * Burying a CPU whose thread is gone, or is going: whatever was addressed to it settles, whatever it
+ * held comes back. Every step is a compare-and-swap or an idempotent store, so any thread may bury,
+ * several may at once, and a thread that dies while it buries leaves the rest to the next.
+ */
+
+import { CpuMask } from '../base/cpu-mask.ts'
+import { ATTENTION, CPU, CPU_STATE, HEADER, MM_COUNT_MAX } from '../hardware/layout.ts'
+import { add, exchange, store } from '../hardware/memory.ts'
+import type { Cpu } from './cpu.ts'
+import {
+  CLOSED,
+  REQUEST_FLAG,
+  REQUEST_STATE,
+  requestFlags,
+  stateOf,
+  targetOf,
+  transition,
+} from './request.ts'
+import { RobustLock } from './robust-lock.ts'
+import { vmMask } from './tlb.ts'
+
+/**
+ * Settles every request addressed to `dead` that it did not complete, with `died`. Safe while its
+ * thread still runs: what it claims or completes later fails.
+ */
+export function settleRequestsOf(cpu: Cpu, dead: number): void {
+  const { memory } = cpu
+  exchange(memory.words, memory.cpuPage(dead) + CPU.callQueue, CLOSED)
+  const slots = memory.cpuCount * memory.slotCount
+  for (let slot = 0; slot < slots; slot++) {
+    for (;;) {
+      const flags = requestFlags(memory, slot)
+      const state = stateOf(flags)
+      const out = state === REQUEST_STATE.queued || state === REQUEST_STATE.running
+      if (targetOf(flags) !== dead || !out) break
+      if (transition(memory, slot, flags, REQUEST_STATE.died)) break
+    }
+  }
+}
+
+/** Makes the answers to a dead CPU's own requests find their way back to its slots. */
+function orphanRequestsFrom(cpu: Cpu, dead: number): void {
+  const { memory } = cpu
+  const first = dead * memory.slotCount
+  for (let slot = first; slot < first + memory.slotCount; slot++) {
+    for (;;) {
+      const flags = requestFlags(memory, slot)
+      const state = stateOf(flags)
+      if (state !== REQUEST_STATE.queued && state !== REQUEST_STATE.running) break
+      if (transition(memory, slot, flags, state, REQUEST_FLAG.notify)) break
+    }
+  }
+}
+
+/** Tells everybody that a thread was buried, also those whose notification died with it. */
+function announce(cpu: Cpu): void {
+  const { memory, descriptors } = cpu
+  add(memory.words, HEADER.burials, 1)
+  for (const other of memory.readMask(HEADER.presentMask)) {
+    // The dead may have set attention bits and not lived to ring: so ring in any case.
+    descriptors[other]!.attend(ATTENTION.wake)
+    descriptors[other]!.ringAlways()
+  }
+}
+
+/**
+ * Buries CPU `dead`. Its thread must be gone, or be in its last act. Gives the CPUs as they are to
+ * everybody: masks true, locks free, requests settled.
+ */
+export function bury(cpu: Cpu, dead: number): void {
+  const { memory } = cpu
+  const { words } = memory
+  const page = memory.cpuPage(dead)
+  memory.clearCpu(HEADER.onlineMask, dead)
+  store(words, page + CPU.state, CPU_STATE.dead)
+  settleRequestsOf(cpu, dead)
+  orphanRequestsFrom(cpu, dead)
+  for (const mask of [HEADER.commencedMask, HEADER.callinMask, HEADER.calloutMask]) {
+    memory.clearCpu(mask, dead)
+  }
+  for (let mm = 0; mm < MM_COUNT_MAX; mm++) memory.clearCpu(vmMask(mm), dead)
+  memory.clearCpu(HEADER.flushMask, dead)
+  const callLock = new RobustLock(cpu, HEADER.callLock)
+  // The record first: whoever takes the lock next finds nothing published.
+  if (callLock.holder === dead) store(words, HEADER.callData, 0)
+  callLock.recover(dead)
+  const tlbLock = new RobustLock(cpu, HEADER.tlbLock)
+  if (tlbLock.holder === dead) memory.writeMask(HEADER.flushMask, CpuMask.of())
+  tlbLock.recover(dead)
+  new RobustLock(cpu, HEADER.controlLock).recover(dead)
+  announce(cpu)
+}

@@ -1,0 +1,449 @@
+/**
+ * CPU hotplug from the boot CPU: bringing threads up as CPUs, taking them down, and burying those
+ * that went without leaving. Linux 2.6.11 `arch/i386/kernel/smpboot.c` (do_boot_cpu,
+ * wakeup_secondary_via_INIT, __cpu_up), `kernel/cpu.c`; later cpuhp_setup_state.
+ */
+
+import { IpiError } from '../base/errors.ts'
+import { raiseApicMapGeneration } from '../hardware/apic/page.ts'
+import { CPU, CPU_STATE, HEADER } from '../hardware/layout.ts'
+import { add, store } from '../hardware/memory.ts'
+import type { Platform, Port, Thread } from '../hardware/platform.ts'
+import type { Control } from './control.ts'
+import { bury, settleRequestsOf } from './death.ts'
+import type { SharedFunction } from './functions.ts'
+import type { Kernel } from './kernel.ts'
+import type { HotplugReplay, SharedOptions, Ticket } from './protocol.ts'
+import { BOOT_CPU } from './secondary.ts'
+import { describeTarget } from './diagnose.ts'
+
+/** Names of the functions that every AP registers for the boot CPU. */
+export const HOTPLUG_FUNCTIONS = {
+  takeCpuDown: 'interprocessor.takeCpuDown',
+  setState: 'interprocessor.hotplugSetState',
+  removeState: 'interprocessor.hotplugRemoveState',
+} as const
+
+/** ICR commands of the wake-up sequence, `wakeup_secondary_via_INIT`. */
+const ICR_INIT_ASSERT = 0xc500
+const ICR_INIT_DEASSERT = 0x8500
+const ICR_STARTUP = 0x600
+/** The page of the trampoline, 9F000h. */
+const TRAMPOLINE_PAGE = 0x9f
+/** Start-up interrupts per wake-up, as integrated APICs get. */
+const STARTUP_COUNT = 2
+/** How long a thread that is said to be gone may hold a lock before it is taken away. */
+const DEATH_GRACE_MS = 100
+
+/** What a thread does when a CPU comes up, and when it leaves. */
+export interface HotplugState {
+  /** Runs on every online CPU now, and on each later CPU before it is online. A throw vetoes. */
+  readonly startup?: SharedFunction<never> | string
+  /** Runs on each CPU that leaves, the last set-up first. A throw vetoes. */
+  readonly teardown?: SharedFunction<never> | string
+}
+
+/** How to take a CPU down. */
+export interface CpuDownOptions {
+  /** End the thread if it does not leave by itself. Default false: it stays. */
+  readonly force?: boolean
+  /** How long it has to leave, in milliseconds. */
+  readonly timeoutMs?: number
+}
+
+/** A thread that is or becomes a CPU. */
+interface Member {
+  readonly thread: Thread
+  /** Whether the thread exists only to be this CPU. */
+  readonly owned: boolean
+  gone: boolean
+  error: unknown
+  leaving: boolean
+  /** When it was first seen dead without its event loop having said so. */
+  suspectedAt: number
+}
+
+/** What starts the thread that shall be a CPU. */
+export type StartThread = (ticket: Ticket, transfer: readonly unknown[]) => Thread
+
+/** Hotplug, on the boot CPU. */
+export class Hotplug {
+  readonly #kernel: Kernel
+  readonly #control: Control
+  readonly #platform: Platform
+  readonly #options: SharedOptions
+  readonly #members = new Map<number, Member>()
+  readonly #states: HotplugReplay[] = []
+
+  constructor(kernel: Kernel, control: Control, options: SharedOptions) {
+    this.#kernel = kernel
+    this.#control = control
+    this.#platform = kernel.cpu.platform
+    this.#options = options
+    kernel.waits.lookAround.push(() => this.#lookForDead())
+  }
+
+  /**
+   * `cpu_up`: starts threads as CPUs and brings them up in order; gives their numbers. All threads
+   * start at once, because starting one takes longer than everything after it. `owned`: the thread
+   * exists for nothing else. If one fails, none of them stays.
+   */
+  cpusUp(
+    cpus: readonly (number | undefined)[],
+    start: StartThread,
+    owned: boolean,
+  ): Promise<number[]> {
+    return this.#control.exclusively('cpuUp', this.#options.bootTimeoutMs, async () => {
+      const prepared: { readonly cpu: number; readonly member: Member }[] = []
+      try {
+        for (const wanted of cpus) prepared.push(this.#prepare(wanted, start, owned))
+        for (const { cpu, member } of prepared) {
+          await this.#doBootCpu(cpu, member)
+          await this.#commence(cpu, member)
+          this.#kernel.events.emit('online', { cpu })
+        }
+      } catch (error) {
+        for (const { cpu, member } of prepared) await this.#undo(cpu, member)
+        throw error
+      }
+      return prepared.map(({ cpu }) => cpu)
+    })
+  }
+
+  #prepare(
+    wanted: number | undefined,
+    start: StartThread,
+    owned: boolean,
+  ): { readonly cpu: number; readonly member: Member } {
+    const cpu = this.#chooseNumber(wanted)
+    const ports = this.#preparePorts(cpu)
+    this.#markPresent(cpu)
+    try {
+      const member = this.#start(cpu, ports, start, owned)
+      this.#introduce(cpu, ports)
+      return { cpu, member }
+    } catch (error) {
+      for (const { near } of ports) near.close()
+      this.#remove(cpu, undefined)
+      throw error
+    }
+  }
+
+  #chooseNumber(wanted: number | undefined): number {
+    const { memory } = this.#kernel.cpu
+    if (wanted !== undefined) {
+      if (!Number.isInteger(wanted) || wanted < 0 || wanted >= memory.cpuCount) {
+        throw new IpiError(
+          'IPI_INVALID_CPU',
+          `this machine has no CPU ${String(wanted)}: its CPUs are 0 to ${memory.cpuCount - 1}; ` +
+            'maxCpus of boot sets how many are possible',
+        )
+      }
+      if (!memory.testCpu(HEADER.presentMask, wanted)) return wanted
+      throw new IpiError('IPI_CPU_ONLINE', `CPU ${wanted} is up already`, { cpu: wanted })
+    }
+    for (let cpu = 0; cpu < memory.cpuCount; cpu++) {
+      if (!memory.testCpu(HEADER.presentMask, cpu)) return cpu
+    }
+    throw new IpiError(
+      'IPI_NO_FREE_CPU',
+      `all ${memory.cpuCount} possible CPUs are up; maxCpus of boot sets how many are possible`,
+    )
+  }
+
+  /** A number gets a life: what belongs to an earlier one can be told from it. */
+  #markPresent(cpu: number): void {
+    const { memory } = this.#kernel.cpu
+    const incarnation = add(memory.words, HEADER.incarnation, 1) + 1
+    store(memory.words, memory.cpuPage(cpu) + CPU.incarnation, incarnation)
+    store(memory.words, memory.cpuPage(cpu) + CPU.state, CPU_STATE.offline)
+    memory.setCpu(HEADER.presentMask, cpu)
+    raiseApicMapGeneration(memory)
+  }
+
+  /** A channel to each CPU that is up: no value ever goes through a third thread. */
+  #preparePorts(
+    cpu: number,
+  ): { readonly other: number; readonly near: Port; readonly far: Port }[] {
+    return [BOOT_CPU, ...this.#members.keys()]
+      .filter((other) => other !== cpu)
+      .map((other) => {
+        const [near, far] = this.#platform.createChannel()
+        return { other, near, far }
+      })
+  }
+
+  #introduce(cpu: number, ports: readonly { readonly other: number; readonly near: Port }[]): void {
+    const { values } = this.#kernel
+    for (const { other, near } of ports) {
+      if (other === BOOT_CPU) values.setPort(cpu, near)
+      else values.introduce(other, cpu, near)
+    }
+  }
+
+  #start(
+    cpu: number,
+    ports: readonly { readonly other: number; readonly far: Port }[],
+    start: StartThread,
+    owned: boolean,
+  ): Member {
+    const ticket: Ticket = {
+      kind: 'interprocessor.ticket',
+      buffer: this.#kernel.cpu.memory.buffer,
+      cpu,
+      options: this.#options,
+      hotplugStates: this.#states,
+      ports: ports.map(({ other, far }) => ({ cpu: other, port: far.transferable })),
+    }
+    const thread = start(
+      ticket,
+      ports.map(({ far }) => far.transferable),
+    )
+    const member: Member = {
+      thread,
+      owned,
+      gone: false,
+      error: undefined,
+      leaving: false,
+      suspectedAt: -1,
+    }
+    this.#members.set(cpu, member)
+    thread.onExit((error) => this.#onExit(cpu, member, error))
+    return member
+  }
+
+  /**
+   * `do_boot_cpu`: waits for the thread to power on, wakes it by INIT and two start-up interrupts,
+   * lets it proceed, waits until it has called in. The waits of the MP specification between the
+   * interrupts (10 ms, 200 µs) are for hardware that cannot say where it is; a thread says it.
+   */
+  async #doBootCpu(cpu: number, member: Member): Promise<void> {
+    const { memory, apic } = this.#kernel.cpu
+    const state = (): number => memory.readCpu(cpu, CPU.state)
+    await this.#step(cpu, member, 'start', () => state() === CPU_STATE.waitingForSipi)
+    apic.sendCommand(cpu, ICR_INIT_ASSERT)
+    apic.sendCommand(cpu, ICR_INIT_DEASSERT)
+    for (let i = 0; i < STARTUP_COUNT; i++) apic.sendCommand(cpu, ICR_STARTUP | TRAMPOLINE_PAGE)
+    memory.setCpu(HEADER.calloutMask, cpu)
+    this.#kernel.cpu.descriptors[cpu]!.ringAlways()
+    await this.#step(cpu, member, 'call in', () => memory.testCpu(HEADER.callinMask, cpu))
+  }
+
+  /** `__cpu_up`: releases the CPU and waits until it is online. */
+  async #commence(cpu: number, member: Member): Promise<void> {
+    const { memory, descriptors } = this.#kernel.cpu
+    memory.setCpu(HEADER.commencedMask, cpu)
+    descriptors[cpu]!.ringAlways()
+    await this.#step(cpu, member, 'come online', () => memory.testCpu(HEADER.onlineMask, cpu))
+  }
+
+  /** Waits for one step of a bring-up. A thread that ends ends the wait. */
+  async #step(cpu: number, member: Member, what: string, done: () => boolean): Promise<void> {
+    const { waits, functions } = this.#kernel
+    const { bootTimeoutMs } = this.#options
+    await waits.until(
+      () => member.gone || done(),
+      bootTimeoutMs,
+      () =>
+        new IpiError(
+          'IPI_BOOT_FAILED',
+          `CPU ${cpu} did not ${what} within ${bootTimeoutMs} ms: ` +
+            `${describeTarget(this.#kernel.cpu, functions, cpu)}; does its entry module block?`,
+          { cpu, waitedMs: bootTimeoutMs },
+        ),
+    )
+    if (!member.gone) return
+    const why = member.error instanceof Error ? `: ${member.error.message}` : ''
+    throw new IpiError(
+      'IPI_BOOT_FAILED',
+      `the thread of CPU ${cpu} ended before it could ${what}${why}`,
+      {
+        cpu,
+        cause: member.error,
+      },
+    )
+  }
+
+  /** A bring-up failed: the number can be used again. */
+  async #undo(cpu: number, member: Member): Promise<void> {
+    member.leaving = true
+    if (!member.gone && member.owned) await member.thread.terminate()
+    this.#remove(cpu, member)
+  }
+
+  /** The thread of a CPU is gone, or the CPU has left it. */
+  #remove(cpu: number, member: Member | undefined): void {
+    const { memory } = this.#kernel.cpu
+    if (member !== undefined && this.#members.get(cpu) !== member) return
+    this.#members.delete(cpu)
+    bury(this.#kernel.cpu, cpu)
+    this.#kernel.values.dropPort(cpu)
+    memory.clearCpu(HEADER.presentMask, cpu)
+    raiseApicMapGeneration(memory)
+  }
+
+  #onExit(cpu: number, member: Member, error: unknown): void {
+    member.gone = true
+    member.error = error
+    this.#remove(cpu, member)
+    this.#kernel.waits.recheck()
+    if (!member.leaving) {
+      this.#platform.publish('died', { cpu, error })
+      this.#kernel.events.emit('died', { cpu, error })
+    }
+  }
+
+  /**
+   * In a blocking wait no event loop tells of a thread's end: ask. Its requests are settled at once,
+   * which is safe even if it still takes a last step; what it held is taken after a grace time.
+   */
+  #lookForDead(): void {
+    const now = this.#platform.now()
+    for (const [cpu, member] of this.#members) {
+      if (member.gone || member.thread.isAlive()) continue
+      if (member.suspectedAt < 0) {
+        member.suspectedAt = now
+        settleRequestsOf(this.#kernel.cpu, cpu)
+      } else if (now - member.suspectedAt > DEATH_GRACE_MS) {
+        bury(this.#kernel.cpu, cpu)
+      }
+    }
+  }
+
+  /**
+   * `cpu_down`: asks a CPU to leave. It runs its teardowns, serves what was sent to it before, and
+   * its thread ends. Rejects with `IPI_CPU_BUSY` for the boot CPU, `IPI_CPU_OFFLINE`,
+   * `IPI_HOTPLUG_VETO` if a teardown threw, `IPI_TIMEOUT` if it does not answer; in the last case
+   * `force` ends its thread instead.
+   */
+  cpuDown(cpu: number, options: CpuDownOptions = {}): Promise<void> {
+    const timeoutMs = options.timeoutMs ?? this.#options.timeoutMs
+    return this.#control.exclusively('cpuDown', timeoutMs, () =>
+      this.#takeDown(cpu, timeoutMs, options.force === true),
+    )
+  }
+
+  async #takeDown(cpu: number, timeoutMs: number, force: boolean): Promise<void> {
+    const { calls, cpu: self } = this.#kernel
+    if (cpu === BOOT_CPU) {
+      throw new IpiError('IPI_CPU_BUSY', 'the boot CPU cannot be taken down; close() the machine', {
+        cpu,
+      })
+    }
+    const member = this.#members.get(cpu)
+    if (member === undefined || !self.isOnline(cpu)) {
+      throw new IpiError('IPI_CPU_OFFLINE', `CPU ${String(cpu)} is not online`, { cpu })
+    }
+    member.leaving = true
+    try {
+      await calls.single(cpu, HOTPLUG_FUNCTIONS.takeCpuDown, undefined, { timeoutMs })
+    } catch (cause) {
+      const code = cause instanceof IpiError ? cause.code : ''
+      if (member.gone || code === 'IPI_CPU_DIED') return
+      if (code !== 'IPI_TIMEOUT') {
+        member.leaving = false
+        const why = cause instanceof Error ? cause.message : String(cause)
+        throw new IpiError('IPI_HOTPLUG_VETO', `CPU ${cpu} refused to leave: ${why}`, {
+          cpu,
+          cause,
+        })
+      }
+      if (!force) {
+        member.leaving = false
+        throw cause
+      }
+    }
+    await this.#end(cpu, member, timeoutMs)
+    this.#kernel.events.emit('offline', { cpu })
+  }
+
+  /** Waits for the thread to end by itself, and ends it if it does not. */
+  async #end(cpu: number, member: Member, timeoutMs: number): Promise<void> {
+    const { waits, cpu: self } = this.#kernel
+    const hasLeft = !self.isOnline(cpu)
+    if (member.owned && hasLeft) {
+      await waits
+        .until(
+          () => member.gone,
+          timeoutMs,
+          () => undefined,
+        )
+        .catch(() => undefined)
+    }
+    // A thread of the application's own goes on without being a CPU.
+    if (!member.gone && (member.owned || !hasLeft)) await member.thread.terminate()
+    this.#remove(cpu, member)
+  }
+
+  /**
+   * `cpuhp_setup_state`: runs `startup` on every online CPU now, one after the other, and on every
+   * later CPU before it is online, with the same argument; so late joiners have what the others
+   * have. The same name again replaces the state. Rejects with `IPI_HOTPLUG_VETO` if a startup
+   * throws: the CPUs that had run it run `teardown`.
+   */
+  setupState(name: string, state: HotplugState, info: unknown): Promise<void> {
+    return this.#control.exclusively('cpuhpSetupState', this.#options.timeoutMs, async () => {
+      const replay: HotplugReplay = {
+        name,
+        startup: this.#nameOf(state.startup),
+        teardown: this.#nameOf(state.teardown),
+        info,
+      }
+      const { calls, cpu } = this.#kernel
+      const done: number[] = []
+      try {
+        for (const each of cpu.memory.onlineMask) {
+          if (replay.startup !== undefined) await calls.single(each, replay.startup, info)
+          done.push(each)
+        }
+      } catch (cause) {
+        for (const each of done.reverse()) {
+          if (replay.teardown !== undefined) await calls.single(each, replay.teardown, info)
+        }
+        const why = cause instanceof Error ? cause.message : String(cause)
+        throw new IpiError('IPI_HOTPLUG_VETO', `hotplug state "${name}" was refused: ${why}`, {
+          cause,
+        })
+      }
+      const at = this.#states.findIndex((known) => known.name === name)
+      if (at < 0) this.#states.push(replay)
+      else this.#states[at] = replay
+      await calls.all(HOTPLUG_FUNCTIONS.setState, replay)
+    })
+  }
+
+  /** `cpuhp_remove_state`: runs `teardown` on every online CPU and forgets the state. */
+  removeState(name: string): Promise<void> {
+    return this.#control.exclusively('cpuhpRemoveState', this.#options.timeoutMs, async () => {
+      const at = this.#states.findIndex((known) => known.name === name)
+      if (at < 0) {
+        throw new IpiError('IPI_INVALID_ARGUMENT', `there is no hotplug state "${name}"`)
+      }
+      const [state] = this.#states.splice(at, 1)
+      const { calls } = this.#kernel
+      await calls.all(HOTPLUG_FUNCTIONS.removeState, name)
+      if (state?.teardown !== undefined) await calls.each(state.teardown, state.info)
+    })
+  }
+
+  #nameOf(fn: SharedFunction<never> | string | undefined): string | undefined {
+    return fn === undefined ? undefined : this.#kernel.functions.resolve(fn).name
+  }
+
+  /** Takes every other CPU down, by force where needed. */
+  async shutDown(timeoutMs: number): Promise<void> {
+    await Promise.all(
+      [...this.#members].map(async ([cpu, member]) => {
+        const online = this.#kernel.cpu.isOnline(cpu)
+        try {
+          if (online) await this.cpuDown(cpu, { force: true, timeoutMs })
+        } catch {
+          // It vetoed, or died meanwhile; it ends all the same.
+        }
+        member.leaving = true
+        if (!member.gone && member.owned) await member.thread.terminate()
+        this.#remove(cpu, member)
+      }),
+    )
+  }
+}

@@ -1,0 +1,190 @@
+/** The kernel of one CPU: every part of it, made and joined in the order in which they need each other. */
+
+import { CPU, CPU_STATE, HEADER } from '../hardware/layout.ts'
+import { ATTENTION } from '../hardware/layout.ts'
+import type { MachineMemory } from '../hardware/machine-memory.ts'
+import { store } from '../hardware/memory.ts'
+import type { Platform } from '../hardware/platform.ts'
+import { Events } from '../base/events.ts'
+import { CallBook } from './call-book.ts'
+import { CallDataDriver } from './call-data.ts'
+import { CALL_DRIVERS, CallQueueDriver, type CallDriver } from './call-queue.ts'
+import { Cpu } from './cpu.ts'
+import { EntryBuilder } from './entry.ts'
+import { FunctionTable } from './functions.ts'
+import { IdleLoop } from './idle.ts'
+import { Idt } from './idt.ts'
+import type { SharedOptions } from './protocol.ts'
+import { Rescheduler } from './resched.ts'
+import { IpiSenders } from './send.ts'
+import { CallServer } from './serve.ts'
+import { CallFunction } from './smp.ts'
+import { installSmpInterrupts } from './smp-interrupts.ts'
+import { Softirqs } from './softirq.ts'
+import { MultiCpuStop } from './stop-machine.ts'
+import { Tlb } from './tlb.ts'
+import { Values } from './values.ts'
+import { Waits } from './wait.ts'
+import { Watchdog, type StuckReport } from './watchdog.ts'
+
+/** What a machine tells those who listen. */
+export interface MachineEvents {
+  /** A CPU takes interrupts from now on. */
+  online: { readonly cpu: number }
+  /** A CPU has left in good order. */
+  offline: { readonly cpu: number }
+  /** A CPU's thread ended without leaving. */
+  died: { readonly cpu: number; readonly error: unknown }
+  /** A call waits for longer than `watchdogMs`; `unstuck` when it ended after all. */
+  stuck: StuckReport
+  unstuck: StuckReport
+  /** A handler of this CPU threw, and nobody waited for its result. */
+  error: { readonly cpu: number; readonly name: string; readonly error: unknown }
+}
+
+/** One CPU's kernel. Private to its thread. */
+export class Kernel {
+  readonly cpu: Cpu
+  readonly events = new Events<MachineEvents>()
+  readonly builder: EntryBuilder
+  readonly softirqs: Softirqs
+  readonly idt: Idt
+  readonly senders: IpiSenders
+  readonly functions: FunctionTable
+  readonly values: Values
+  readonly waits: Waits
+  readonly book: CallBook
+  readonly driver: CallDriver
+  readonly calls: CallFunction
+  readonly rescheduler: Rescheduler
+  readonly tlb: Tlb
+  readonly stop: MultiCpuStop
+  readonly watchdog: Watchdog
+  readonly idle: IdleLoop
+
+  constructor(
+    memory: MachineMemory,
+    id: number,
+    platform: Platform,
+    functions: FunctionTable,
+    options: SharedOptions,
+  ) {
+    resetCpuPage(memory, id)
+    const cpu = new Cpu(memory, id, platform)
+    const onError = (name: string, vector: number, error: unknown): void =>
+      this.#handlerError(name, vector, error)
+    this.cpu = cpu
+    this.builder = new EntryBuilder(cpu, onError)
+    this.softirqs = new Softirqs(cpu, onError)
+    this.idt = new Idt(cpu, this.builder, this.softirqs)
+    this.senders = new IpiSenders(cpu)
+    this.functions = new FunctionTable(functions)
+    this.values = new Values(memory, (port) => platform.adoptPort(port))
+    this.waits = new Waits(cpu)
+    this.book = new CallBook(cpu, this.values)
+    const server = new CallServer(cpu, this.functions, this.values, onError)
+    this.driver =
+      CALL_DRIVERS[memory.words[HEADER.callDriver]!] === 'callData'
+        ? new CallDataDriver(cpu, this.senders, server)
+        : new CallQueueDriver(cpu, this.senders, server)
+    this.calls = new CallFunction({
+      cpu,
+      book: this.book,
+      driver: this.driver,
+      functions: this.functions,
+      waits: this.waits,
+      timeoutMs: options.timeoutMs,
+    })
+    this.rescheduler = new Rescheduler(cpu, this.senders, this.builder)
+    this.tlb = new Tlb(cpu, this.senders)
+    this.stop = new MultiCpuStop(cpu)
+    this.watchdog = this.#makeWatchdog(options.watchdogMs)
+    this.idle = new IdleLoop(cpu, this.rescheduler, this.waits, {
+      ownsThread: id !== 0,
+      haltPollMs: options.haltPollMs,
+    })
+    this.#join()
+  }
+
+  #makeWatchdog(limitMs: number): Watchdog {
+    return new Watchdog(this.cpu, this.calls, this.functions, this.senders, limitMs, {
+      stuck: (report) => {
+        this.cpu.platform.publish('stuck', report)
+        this.events.emit('stuck', report)
+      },
+      unstuck: (report) => {
+        this.cpu.platform.publish('unstuck', report)
+        this.events.emit('unstuck', report)
+      },
+    })
+  }
+
+  /** Binds the parts that call each other. */
+  #join(): void {
+    installSmpInterrupts(this.cpu, this.idt, this.softirqs, {
+      serveCalls: () => this.driver.serve(),
+      invalidateTlb: () => this.tlb.smpInvalidateInterrupt(),
+      timer: () => undefined,
+    })
+    this.cpu.handlers.attention = (bits) => {
+      if ((bits & ATTENTION.completion) !== 0) this.book.takeCompletions()
+      if ((bits & ATTENTION.wake) !== 0) {
+        this.book.sweep()
+        this.waits.recheck()
+      }
+    }
+    this.book.onFreed = () => this.waits.recheck()
+    this.calls.onOpen = () => this.watchdog.start()
+    this.waits.onHold = () => this.idle.expectAnswer()
+    this.waits.lookAround.push(() => this.watchdog.look())
+    this.cpu.core.initBlocked = true
+    // What an earlier life of this CPU left behind.
+    this.book.sweep()
+  }
+
+  /** A handler let an error out and nobody waits for it: count it, tell, go on. */
+  #handlerError(name: string, vector: number, error: unknown): void {
+    this.cpu.count('handlerErrors')
+    const { id } = this.cpu
+    if (this.events.has('error')) {
+      this.events.emit('error', { cpu: id, name, error })
+      return
+    }
+    const what = error instanceof Error ? (error.stack ?? error.message) : String(error)
+    this.cpu.platform.warn(
+      `interprocessor: "${name}" (vector ${vector}) threw on CPU ${id} and nobody waited: ${what}`,
+    )
+  }
+
+  /** Ends this CPU's part: nothing of it calls back any more. */
+  shutDown(reason: unknown): void {
+    this.idle.stop()
+    this.watchdog.stop()
+    this.waits.abandon(reason)
+    this.values.close()
+  }
+}
+
+/**
+ * Power-on: what an earlier life of this CPU left in its per-CPU page means nothing now. The doorbell
+ * goes on counting, completions still lead slots home, statistics stay, as the kernel's do.
+ */
+function resetCpuPage(memory: MachineMemory, id: number): void {
+  const page = memory.cpuPage(id)
+  for (let i = 0; i < CPU.doorbell; i++) store(memory.words, page + i, 0)
+  for (const field of [
+    CPU.nmiPosts,
+    CPU.initSipi,
+    CPU.threadFlags,
+    CPU.currentRequest,
+    CPU.currentVector,
+    CPU.interruptsOff,
+    CPU.preemptCount,
+    CPU.waitingFor,
+    CPU.stopAck,
+  ]) {
+    store(memory.words, page + field, 0)
+  }
+  for (let i = 0; i < 8; i++) store(memory.words, page + CPU.levelPosts + i, 0)
+  store(memory.words, page + CPU.state, CPU_STATE.offline)
+}

@@ -1,0 +1,429 @@
+/**
+ * The machine as programs see it: one object per thread, the kernel's verbs as its methods. Nothing
+ * happens here; each method names the room where it does.
+ */
+
+import { CpuMask, type CpuSet } from '../base/cpu-mask.ts'
+import { IpiError } from '../base/errors.ts'
+import { HEADER } from '../hardware/layout.ts'
+import { AddressSpace } from './address-space.ts'
+import type { Callable, CallOptions } from './call.ts'
+import { Control, type StopMachineOptions } from './control.ts'
+import type { Cpu } from './cpu.ts'
+import type { SharedFunction } from './functions.ts'
+import type { CpuDownOptions, Hotplug, HotplugState, StartThread } from './hotplug.ts'
+import type { IrqHandler } from './idt.ts'
+import { readInterrupts, type InterruptTable } from './interrupts.ts'
+import type { Kernel, MachineEvents } from './kernel.ts'
+import type { ScheduleHook } from './resched.ts'
+import type { SoftirqAction } from './softirq.ts'
+import { checkSendVector } from './vectors.ts'
+
+/** What only the thread that made the machine can do. */
+export interface BootPart {
+  readonly hotplug: Hotplug
+  /** Starts a thread of the machine's own. */
+  readonly startThread: StartThread
+  /** Adopts a thread that the application made. Throws for what is no worker. */
+  readonly adoptThread: (worker: unknown) => StartThread
+}
+
+/** How long `close` gives each CPU to leave by itself. */
+const CLOSE_MS = 2000
+
+/** A machine, seen from one of its CPUs. Made by `boot`, `createMachine` or `attach`. */
+export class Machine {
+  readonly #kernel: Kernel
+  readonly #control: Control
+  readonly #boot: BootPart | undefined
+  readonly #onClose: () => void
+  #closing: Promise<void> | undefined
+
+  /** @internal */
+  constructor(kernel: Kernel, control: Control, boot: BootPart | undefined, onClose: () => void) {
+    this.#kernel = kernel
+    this.#control = control
+    this.#boot = boot
+    this.#onClose = onClose
+  }
+
+  /** The CPU of the calling thread. */
+  get cpu(): Cpu {
+    return this.#kernel.cpu
+  }
+
+  /** The CPUs that take interrupts now. */
+  get onlineMask(): CpuMask {
+    return this.cpu.memory.onlineMask
+  }
+
+  /** The CPUs that have a thread, online or not yet. */
+  get presentMask(): CpuMask {
+    return this.cpu.memory.readMask(HEADER.presentMask)
+  }
+
+  /** The CPUs that the machine can ever have. */
+  get possibleMask(): CpuMask {
+    return CpuMask.first(this.cpu.memory.cpuCount)
+  }
+
+  /** The machine's memory: pass it on only inside a ticket. */
+  get memory(): SharedArrayBuffer {
+    return this.cpu.memory.buffer
+  }
+
+  // Sending: kernel/send.ts. Any context; never waits.
+
+  /** Sends `vector` (16..255) to every online CPU, this one too. Throws `IPI_INVALID_VECTOR`. */
+  sendIpiAll(vector: number): void {
+    checkSendVector(vector)
+    this.#kernel.senders.sendIpiAll(vector)
+  }
+
+  /** Sends `vector` to every online CPU but this one; alone, nothing. Throws `IPI_INVALID_VECTOR`. */
+  sendIpiAllButSelf(vector: number): void {
+    checkSendVector(vector)
+    this.#kernel.senders.sendIpiAllButSelf(vector)
+  }
+
+  /** Sends `vector` to this CPU: taken when interrupts are on. Throws `IPI_INVALID_VECTOR`. */
+  sendIpiSelf(vector: number): void {
+    checkSendVector(vector)
+    this.#kernel.senders.sendIpiSelf(vector)
+  }
+
+  /**
+   * Sends `vector` to the CPUs of `mask`; this one may be among them. An empty mask sends nothing.
+   * Throws `IPI_INVALID_VECTOR`, `IPI_INVALID_CPU`, and `IPI_CPU_OFFLINE` if one is not online.
+   */
+  sendIpiMask(mask: CpuSet, vector: number): void {
+    checkSendVector(vector)
+    const cpus = CpuMask.from(mask)
+    for (const cpu of cpus) this.#checkOnline(cpu)
+    this.#kernel.senders.sendIpiMask(cpus, vector)
+  }
+
+  #checkOnline(cpu: number): void {
+    if (cpu >= this.cpu.memory.cpuCount) {
+      throw new IpiError(
+        'IPI_INVALID_CPU',
+        `this machine has no CPU ${cpu}: its CPUs are 0 to ${this.cpu.memory.cpuCount - 1}`,
+        { cpu },
+      )
+    }
+    if (this.cpu.isOnline(cpu)) return
+    throw new IpiError(
+      'IPI_CPU_OFFLINE',
+      `CPU ${cpu} is not online; bring it up with cpuUp(), or ask machine.onlineMask first`,
+      { cpu },
+    )
+  }
+
+  // Handlers: kernel/idt.ts, kernel/softirq.ts.
+
+  /**
+   * Puts a handler behind a vector of this CPU: it runs with interrupts off and must be short and
+   * synchronous. Throws `IPI_INVALID_VECTOR`, `IPI_VECTOR_IN_USE`, `IPI_INVALID_ARGUMENT`.
+   */
+  requestIrq(vector: number, name: string, handler: IrqHandler): void {
+    this.#kernel.idt.requestIrq(vector, name, handler)
+  }
+
+  /** Takes the handler of a vector of this CPU away. Throws `IPI_INVALID_VECTOR`. */
+  freeIrq(vector: number): void {
+    this.#kernel.idt.freeIrq(vector)
+  }
+
+  /** A vector that nobody in the machine has. Throws `IPI_NO_FREE_VECTOR`. */
+  allocVector(): number {
+    return this.#kernel.idt.allocVector()
+  }
+
+  /** Gives a vector of `allocVector` back. */
+  releaseVector(vector: number): void {
+    this.#kernel.idt.releaseVector(vector)
+  }
+
+  /** What runs when softirq `nr` (0..31) was raised on this CPU: work too long for a handler. */
+  openSoftirq(nr: number, action: SoftirqAction): void {
+    this.#kernel.softirqs.openSoftirq(nr, action)
+  }
+
+  /** Marks softirq `nr` pending: it runs when the outermost interrupt ends. */
+  raiseSoftirq(nr: number): void {
+    this.#kernel.softirqs.raiseSoftirq(nr)
+  }
+
+  // Calls: kernel/smp.ts. From tasks with interrupts on; every failure of a promise form rejects.
+
+  /**
+   * Runs `fn` on every online CPU but this one, with interrupts off there. Resolves with the results
+   * by CPU; with `wait: false` as soon as it has started everywhere. Rejects with `IPI_CALL_FAILED`
+   * (a {@link SmpCallError}) if it failed somewhere, `IPI_TIMEOUT`, the signal's reason,
+   * `IPI_UNKNOWN_FUNCTION`, `IPI_ASYNC_FUNCTION`, `IPI_UNCLONEABLE`, `IPI_WOULD_DEADLOCK`.
+   */
+  smpCallFunction<Info, Result>(
+    fn: Callable<Info, Result>,
+    info?: Info,
+    options?: CallOptions,
+  ): Promise<Map<number, Result>> {
+    return this.#kernel.calls.all(fn, info, options) as Promise<Map<number, Result>>
+  }
+
+  /** Runs `fn` on one CPU. Rejects with what it threw there, `IPI_CPU_OFFLINE`, `IPI_CPU_DIED`, … */
+  smpCallFunctionSingle<Info, Result>(
+    cpu: number,
+    fn: Callable<Info, Result>,
+    info?: Info,
+    options?: CallOptions,
+  ): Promise<Result> {
+    return this.#kernel.calls.single(cpu, fn, info, options) as Promise<Result>
+  }
+
+  /** Runs `fn` on the online CPUs of `mask`, without this one. */
+  smpCallFunctionMany<Info, Result>(
+    mask: CpuSet,
+    fn: Callable<Info, Result>,
+    info?: Info,
+    options?: CallOptions,
+  ): Promise<Map<number, Result>> {
+    return this.#kernel.calls.many(mask, fn, info, options) as Promise<Map<number, Result>>
+  }
+
+  /** Runs `fn` on one online CPU of `mask`, this one if possible. Rejects with `IPI_NO_CPU`. */
+  smpCallFunctionAny<Info, Result>(
+    mask: CpuSet,
+    fn: Callable<Info, Result>,
+    info?: Info,
+    options?: CallOptions,
+  ): Promise<Result> {
+    return this.#kernel.calls.any(mask, fn, info, options) as Promise<Result>
+  }
+
+  /** Runs `fn` on every online CPU, this one too. */
+  onEachCpu<Info, Result>(
+    fn: Callable<Info, Result>,
+    info?: Info,
+    options?: CallOptions,
+  ): Promise<Map<number, Result>> {
+    return this.#kernel.calls.each(fn, info, options) as Promise<Map<number, Result>>
+  }
+
+  /** Blocks until `fn` has run on every other CPU; takes interrupts meanwhile. */
+  smpCallFunctionSync<Info, Result>(
+    fn: Callable<Info, Result>,
+    info?: Info,
+    options?: CallOptions,
+  ): Map<number, Result> {
+    return this.#kernel.calls.allSync(fn, info, options) as Map<number, Result>
+  }
+
+  /** Blocks until `fn` has run on one CPU. */
+  smpCallFunctionSingleSync<Info, Result>(
+    cpu: number,
+    fn: Callable<Info, Result>,
+    info?: Info,
+    options?: CallOptions,
+  ): Result {
+    return this.#kernel.calls.singleSync(cpu, fn, info, options) as Result
+  }
+
+  /** Blocks until `fn` has run on the online CPUs of `mask`, without this one. */
+  smpCallFunctionManySync<Info, Result>(
+    mask: CpuSet,
+    fn: Callable<Info, Result>,
+    info?: Info,
+    options?: CallOptions,
+  ): Map<number, Result> {
+    return this.#kernel.calls.manySync(mask, fn, info, options) as Map<number, Result>
+  }
+
+  /** Blocks until `fn` has run on one online CPU of `mask`. */
+  smpCallFunctionAnySync<Info, Result>(
+    mask: CpuSet,
+    fn: Callable<Info, Result>,
+    info?: Info,
+    options?: CallOptions,
+  ): Result {
+    return this.#kernel.calls.anySync(mask, fn, info, options) as Result
+  }
+
+  /** Blocks until `fn` has run on every CPU, this one too. */
+  onEachCpuSync<Info, Result>(
+    fn: Callable<Info, Result>,
+    info?: Info,
+    options?: CallOptions,
+  ): Map<number, Result> {
+    return this.#kernel.calls.eachSync(fn, info, options) as Map<number, Result>
+  }
+
+  // Rescheduling: kernel/resched.ts.
+
+  /** Interrupts one CPU so that it reschedules on its way back. Waits for nothing. */
+  smpSendReschedule(cpu: number): void {
+    this.#kernel.rescheduler.smpSendReschedule(cpu)
+  }
+
+  /** Marks one CPU for rescheduling; interrupts it only if it would not find out by itself. */
+  reschedTask(cpu: number): void {
+    this.#kernel.rescheduler.reschedTask(cpu)
+  }
+
+  /** Puts a scheduler behind this CPU's rescheduling. */
+  onSchedule(hook: ScheduleHook): void {
+    this.#kernel.rescheduler.onSchedule = hook
+  }
+
+  // Control: kernel/control.ts, kernel/hotplug.ts.
+
+  /**
+   * Stops every other CPU for ever: out of the online map, APIC disabled, halted. Gives those that
+   * stopped. Rejects with `IPI_TIMEOUT`, naming those that did not, and `IPI_CPU_BUSY`.
+   */
+  smpSendStop(): Promise<CpuMask> {
+    return this.#control.smpSendStop()
+  }
+
+  /**
+   * Runs `fn` here while every other CPU stands still with interrupts off; gives what it returned.
+   * With `cpus` it runs on those (a shared function then), and the result is a Map by CPU. Rejects
+   * with `IPI_TIMEOUT`, nothing run, if somebody does not come to stand still in time.
+   */
+  stopMachine<Info, Result>(
+    fn: ((info: Info) => Result) | string,
+    info?: Info,
+    options?: StopMachineOptions,
+  ): Promise<Result> {
+    const run = fn as ((info: unknown) => unknown) | string
+    return this.#control.stopMachine(run, info, options) as Promise<Result>
+  }
+
+  /**
+   * Brings up one more CPU, the lowest free number or the one given; gives its number. Rejects with
+   * `IPI_NO_FREE_CPU`, `IPI_CPU_ONLINE`, `IPI_INVALID_CPU`, `IPI_BOOT_FAILED`, and
+   * `IPI_NOT_SUPPORTED` on any thread but the one that made the machine.
+   */
+  async cpuUp(cpu?: number): Promise<number> {
+    const { hotplug, startThread } = this.#bootPart('cpuUp')
+    const [number] = await hotplug.cpusUp([cpu], startThread, true)
+    return number!
+  }
+
+  /** @internal Brings up several at once. */
+  async cpusUp(count: number): Promise<void> {
+    const { hotplug, startThread } = this.#bootPart('cpuUp')
+    await hotplug.cpusUp(new Array<undefined>(count).fill(undefined), startThread, true)
+  }
+
+  /**
+   * Makes a worker that the application created a CPU; the worker calls `attach()`. Gives its
+   * number. Rejects as `cpuUp` does; the worker goes on if it fails.
+   */
+  async bringUp(worker: object, cpu?: number): Promise<number> {
+    const { hotplug, adoptThread } = this.#bootPart('bringUp')
+    const [number] = await hotplug.cpusUp([cpu], adoptThread(worker), false)
+    return number!
+  }
+
+  /**
+   * Takes a CPU down: its teardowns run, what was sent to it before is served, its thread ends.
+   * Rejects with `IPI_CPU_OFFLINE`, `IPI_CPU_BUSY` (the boot CPU), `IPI_HOTPLUG_VETO`,
+   * `IPI_TIMEOUT`; with `force` a thread that does not leave is ended.
+   */
+  async cpuDown(cpu: number, options?: CpuDownOptions): Promise<void> {
+    await this.#bootPart('cpuDown').hotplug.cpuDown(cpu, options)
+  }
+
+  /**
+   * Sets something up on every CPU, now and later: `startup` runs with `info` on each online CPU, and
+   * on each late joiner before it is online; `teardown` on each that leaves. The same name again
+   * replaces it. Rejects with `IPI_HOTPLUG_VETO` if a startup throws.
+   */
+  async cpuhpSetupState(name: string, state: HotplugState, info?: unknown): Promise<void> {
+    await this.#bootPart('cpuhpSetupState').hotplug.setupState(name, state, info)
+  }
+
+  /** Undoes `cpuhpSetupState`: runs `teardown` on every online CPU. */
+  async cpuhpRemoveState(name: string): Promise<void> {
+    await this.#bootPart('cpuhpRemoveState').hotplug.removeState(name)
+  }
+
+  #bootPart(what: string): BootPart {
+    if (this.#closing !== undefined) throw closedError()
+    if (this.#boot !== undefined) return this.#boot
+    throw new IpiError(
+      'IPI_NOT_SUPPORTED',
+      `${what} works on CPU 0 only: the thread that made the machine owns the others. Call a ` +
+        'shared function there that starts it',
+      { cpu: this.cpu.id },
+    )
+  }
+
+  // Translations: kernel/tlb.ts.
+
+  /** The address space of that name, the same on every CPU. Throws if there are too many. */
+  addressSpace(name: string): AddressSpace {
+    return new AddressSpace(name, this.#kernel, this.#control)
+  }
+
+  /** Drops every translation of every CPU. */
+  flushTlbAll(): Promise<void> {
+    return this.#control.flushTlbAll()
+  }
+
+  // Looking: kernel/interrupts.ts.
+
+  /** Counts per CPU and vector; prints as `/proc/interrupts` does. Asks no CPU. Any context. */
+  interrupts(): InterruptTable {
+    return readInterrupts(this.cpu, this.#kernel.idt, [...this.presentMask])
+  }
+
+  /** Calls `listener` at every `event` of this thread's view of the machine. */
+  on<E extends keyof MachineEvents>(event: E, listener: (details: MachineEvents[E]) => void): this {
+    this.#kernel.events.on(event, listener)
+    return this
+  }
+
+  /** Undoes `on`. */
+  off<E extends keyof MachineEvents>(
+    event: E,
+    listener: (details: MachineEvents[E]) => void,
+  ): this {
+    this.#kernel.events.off(event, listener)
+    return this
+  }
+
+  /**
+   * Takes every other CPU down, by force where needed, and frees this thread for another machine.
+   * Waits of this thread reject with `IPI_MACHINE_CLOSED`. Idempotent. On other CPUs it rejects with
+   * `IPI_NOT_SUPPORTED`: they leave by `cpuDown`.
+   */
+  close(): Promise<void> {
+    if (this.#boot === undefined) {
+      return Promise.reject(
+        new IpiError('IPI_NOT_SUPPORTED', 'close works on CPU 0; a CPU leaves by cpuDown', {
+          cpu: this.cpu.id,
+        }),
+      )
+    }
+    const { hotplug } = this.#boot
+    this.#closing ??= hotplug.shutDown(CLOSE_MS).then(() => {
+      this.#kernel.shutDown(closedError())
+      this.cpu.memory.clearCpu(HEADER.onlineMask, this.cpu.id)
+      this.#onClose()
+    })
+    return this.#closing
+  }
+
+  /** `await using machine = await boot(…)`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+}
+
+/** A function that other threads may be asked to run. */
+export type { SharedFunction }
+
+function closedError(): IpiError {
+  return new IpiError('IPI_MACHINE_CLOSED', 'the machine was closed; boot another')
+}

@@ -1,0 +1,85 @@
+/**
+ * Reschedule signalling: asking another CPU to look at its run queue. Linux 2.6.11 `kernel/sched.c`
+ * resched_task, later resched_curr; `arch/i386/kernel/smp.c` smp_send_reschedule. What is scheduled
+ * is not known here: a scheduler puts itself behind `onSchedule`.
+ */
+
+import { IpiError } from '../base/errors.ts'
+import { CPU, CPU_STATE } from '../hardware/layout.ts'
+import { or } from '../hardware/memory.ts'
+import type { Cpu } from './cpu.ts'
+import type { EntryBuilder } from './entry.ts'
+import type { IpiSenders } from './send.ts'
+import { TIF } from './thread-flags.ts'
+import { VECTOR } from './vectors.ts'
+
+/** Picks and runs what should run now. Called with interrupts on, NEED_RESCHED cleared. */
+export type ScheduleHook = () => void
+
+/** Rescheduling on one CPU. */
+export class Rescheduler {
+  readonly #cpu: Cpu
+  readonly #senders: IpiSenders
+  /** Bound by a scheduler. Without one, being rescheduled changes nothing. */
+  onSchedule: ScheduleHook = () => undefined
+
+  constructor(cpu: Cpu, senders: IpiSenders, builder: EntryBuilder) {
+    this.#cpu = cpu
+    this.#senders = senders
+    builder.schedule = () => this.schedule()
+    cpu.preemptSchedule = () => this.schedule()
+  }
+
+  /**
+   * `smp_send_reschedule`: interrupts one CPU so that it reschedules on its way back. Waits for
+   * nothing. Throws `IPI_INVALID_CPU`, `IPI_CPU_OFFLINE`.
+   */
+  smpSendReschedule(target: number): void {
+    this.#check(target)
+    this.#senders.sendIpiCpu(target, VECTOR.RESCHEDULE_VECTOR)
+  }
+
+  /**
+   * `resched_task`: marks a CPU for rescheduling, and interrupts it only if it would not find out by
+   * itself. It would if it was marked already, or spins in its idle loop. Setting the mark and
+   * reading POLLING is one operation: the idle loop clears POLLING and then looks at the mark.
+   */
+  reschedTask(target: number): void {
+    this.#check(target)
+    const { memory, id } = this.#cpu
+    const old = or(memory.words, memory.cpuPage(target) + CPU.threadFlags, TIF.NEED_RESCHED)
+    if ((old & TIF.NEED_RESCHED) !== 0 || target === id) return
+    if ((old & TIF.POLLING_NRFLAG) !== 0) {
+      this.#cpu.count('ipisAvoided')
+      return
+    }
+    this.#senders.sendIpiCpu(target, VECTOR.RESCHEDULE_VECTOR)
+  }
+
+  /** `schedule`: the mark is cleared first, so that a request during the hook is not lost. */
+  schedule(): void {
+    this.#cpu.clearThreadFlags(TIF.NEED_RESCHED)
+    const flags = this.#cpu.localIrqSave()
+    if (!this.#cpu.core.interruptsEnabled) this.#cpu.localIrqEnable()
+    try {
+      this.onSchedule()
+    } finally {
+      if (!flags) this.#cpu.localIrqDisable()
+    }
+  }
+
+  #check(target: number): void {
+    const { memory } = this.#cpu
+    if (!Number.isInteger(target) || target < 0 || target >= memory.cpuCount) {
+      throw new IpiError(
+        'IPI_INVALID_CPU',
+        `this machine has no CPU ${String(target)}: its CPUs are 0 to ${memory.cpuCount - 1}`,
+      )
+    }
+    const state = memory.readCpu(target, CPU.state)
+    if (state !== CPU_STATE.dead && this.#cpu.isOnline(target)) return
+    throw new IpiError('IPI_CPU_OFFLINE', `CPU ${target} is not online: it schedules nothing`, {
+      cpu: target,
+    })
+  }
+}

@@ -1,0 +1,185 @@
+/**
+ * The target's side of a call: claims a request, runs its function with interrupts off, completes
+ * it. Linux `kernel/smp.c`, __flush_smp_call_function_queue. Both call drivers end here.
+ */
+
+import { IpiError } from '../base/errors.ts'
+import { ATTENTION, CPU, SLOT } from '../hardware/layout.ts'
+import type { Cpu } from './cpu.ts'
+import type { HandlerErrorSink } from './entry.ts'
+import type { FunctionRecord, FunctionTable } from './functions.ts'
+import { isThenable } from './idt.ts'
+import { describeError } from './remote-error.ts'
+import {
+  pushSlot,
+  REQUEST_FLAG,
+  REQUEST_STATE,
+  REQUEST_STATUS,
+  requestFlags,
+  stateOf,
+  targetOf,
+  transition,
+} from './request.ts'
+import { VECTOR } from './vectors.ts'
+import type { Values } from './values.ts'
+
+/** What a claimed request asks for, copied out of its slot. */
+export interface ClaimedCall {
+  readonly slot: number
+  readonly source: number
+  readonly ticket: number
+  /** Whether somebody waits for the result. */
+  readonly wait: boolean
+  /** Undefined if this thread does not know the function. */
+  readonly record: FunctionRecord | undefined
+  readonly info: unknown
+}
+
+/** Serves requests on one CPU. Called in interrupt context only. */
+export class CallServer {
+  readonly #cpu: Cpu
+  readonly #functions: FunctionTable
+  readonly #values: Values
+  readonly #onError: HandlerErrorSink
+
+  constructor(cpu: Cpu, functions: FunctionTable, values: Values, onError: HandlerErrorSink) {
+    this.#cpu = cpu
+    this.#functions = functions
+    this.#values = values
+    this.#onError = onError
+  }
+
+  /**
+   * Claims a request of this CPU and copies it out. 'cancelled' if its initiator gave up before;
+   * undefined if it is no request for us: done already, or its slot has another life by now.
+   */
+  claim(slot: number): ClaimedCall | 'cancelled' | undefined {
+    const { memory, id } = this.#cpu
+    const { words } = memory
+    const at = memory.slot(slot)
+    for (;;) {
+      const flags = requestFlags(memory, slot)
+      if (targetOf(flags) !== id) return undefined
+      if (stateOf(flags) === REQUEST_STATE.cancelled) {
+        this.#values.drop(slot, words[at + SLOT.source]!, 'info', words[at + SLOT.ticket]!)
+        this.#complete(slot)
+        return 'cancelled'
+      }
+      if (stateOf(flags) !== REQUEST_STATE.queued) return undefined
+      // Fails only against an initiator that cancels, or whoever buried us by mistake.
+      if (!transition(memory, slot, flags, REQUEST_STATE.running)) continue
+      const source = words[at + SLOT.source]!
+      const ticket = words[at + SLOT.ticket]!
+      return {
+        slot,
+        source,
+        ticket,
+        wait: (flags & REQUEST_FLAG.wait) !== 0,
+        record: this.#functions.find(words[at + SLOT.function]!, words[at + SLOT.function + 1]!),
+        info: this.#values.take(slot, source, 'info', ticket),
+      }
+    }
+  }
+
+  /**
+   * Runs a claimed request. With somebody waiting: function first, completion after it. Otherwise
+   * completion first: the initiator may use the slot again while the function still runs.
+   */
+  run(call: ClaimedCall): void {
+    this.#cpu.count('callsServed')
+    if (call.wait) this.#runAndAnswer(call)
+    else this.#answerAndRun(call)
+  }
+
+  #runAndAnswer(call: ClaimedCall): void {
+    const { words } = this.#cpu.memory
+    const at = this.#cpu.memory.slot(call.slot) + SLOT.status
+    try {
+      const result = this.#invoke(call)
+      words[at] = REQUEST_STATUS.returned
+      this.#values.put(call.slot, call.source, 'result', call.ticket, result)
+    } catch (error) {
+      this.#answerError(call, error)
+    }
+    this.#complete(call.slot)
+  }
+
+  #answerAndRun(call: ClaimedCall): void {
+    const at = this.#cpu.memory.slot(call.slot)
+    const { words } = this.#cpu.memory
+    words[at + SLOT.payloadBytes] = 0
+    words[at + SLOT.status] =
+      call.record === undefined ? REQUEST_STATUS.unknownFunction : REQUEST_STATUS.returned
+    this.#complete(call.slot)
+    if (call.record === undefined) return
+    try {
+      this.#invoke(call)
+    } catch (error) {
+      this.#onError(call.record.name, VECTOR.CALL_FUNCTION_VECTOR, error)
+    }
+  }
+
+  #invoke(call: ClaimedCall): unknown {
+    const { record } = call
+    if (record === undefined) throw new IpiError('IPI_UNKNOWN_FUNCTION', 'no such function')
+    const { words } = this.#cpu.memory
+    const { page } = this.#cpu
+    // For whoever waits too long: the function first, then the request that is in it.
+    words[page + CPU.currentFunction] = record.id.low
+    words[page + CPU.currentFunction + 1] = record.id.high
+    words[page + CPU.currentRequest] = call.slot + 1
+    try {
+      const result = record.run(call.info)
+      if (isThenable(result)) {
+        // Nobody will ever look at it: a rejection must not end the thread.
+        result.then(undefined, () => undefined)
+        throw new IpiError('IPI_ASYNC_FUNCTION', 'returned a promise', {
+          functionName: record.name,
+        })
+      }
+      return result
+    } finally {
+      words[page + CPU.currentRequest] = 0
+    }
+  }
+
+  #answerError(call: ClaimedCall, error: unknown): void {
+    const { words } = this.#cpu.memory
+    const at = this.#cpu.memory.slot(call.slot) + SLOT.status
+    const { platform } = this.#cpu
+    const code = error instanceof IpiError ? error.code : ''
+    if (call.record === undefined) words[at] = REQUEST_STATUS.unknownFunction
+    else if (code === 'IPI_ASYNC_FUNCTION') words[at] = REQUEST_STATUS.asyncFunction
+    else if (code === 'IPI_UNCLONEABLE') words[at] = REQUEST_STATUS.uncloneable
+    else words[at] = REQUEST_STATUS.threw
+    const description = describeError(error, (value) => platform.isCloneable(value))
+    try {
+      this.#values.put(call.slot, call.source, 'result', call.ticket, description)
+    } catch {
+      // The initiator's thread is gone, and its port with it: nobody will read this.
+      this.#values.put(call.slot, call.source, 'result', call.ticket, undefined)
+    }
+  }
+
+  /**
+   * Marks a request done and tells its initiator. The status and the payload were written before:
+   * the compare-and-swap publishes them to whoever loads `done` (kernel/smp.ts, RequestBook.finish).
+   */
+  #complete(slot: number): void {
+    const { memory, descriptors } = this.#cpu
+    const source = memory.words[memory.slot(slot) + SLOT.source]!
+    for (;;) {
+      const flags = requestFlags(memory, slot)
+      const state = stateOf(flags)
+      if (state !== REQUEST_STATE.running && state !== REQUEST_STATE.cancelled) return
+      if (!transition(memory, slot, flags, REQUEST_STATE.done)) continue
+      if ((flags & REQUEST_FLAG.notify) === 0) {
+        // It spins on the flags, or sleeps after telling us so. Partner: Waits.#haltUnless.
+        descriptors[source]!.ring()
+      } else if (pushSlot(memory, memory.cpuPage(source) + CPU.completions, slot) === 'first') {
+        descriptors[source]!.attend(ATTENTION.completion)
+      }
+      return
+    }
+  }
+}

@@ -1,0 +1,220 @@
+/**
+ * Waiting: for a condition that another CPU will make true, blocking or not. Every wait has a
+ * deadline, serves this CPU's own interrupts, and can be told to look again.
+ */
+
+import { IpiError } from '../base/errors.ts'
+import { CPU_STATE } from '../hardware/layout.ts'
+import type { Timer } from '../hardware/platform.ts'
+import type { Cpu } from './cpu.ts'
+
+/** How long a blocked wait sleeps before it looks around: at dead threads, at stuck requests. */
+const LOOK_AROUND_MS = 20
+/** How long a blocking wait spins before it sleeps: an answer from a polling CPU takes about 1 µs. */
+const SPIN_MS = 0.05
+/** Turns of the spin loop between two looks at the clock. */
+const SPINS_PER_LOOK = 128
+
+/** A wait in progress on the event loop. */
+interface PendingWait {
+  readonly condition: () => boolean
+  readonly settle: (error?: unknown) => void
+}
+
+/** Something to be done now and then while this CPU waits. */
+export type LookAround = () => void
+
+/** One CPU's waits. Private to its thread. */
+export class Waits {
+  readonly #cpu: Cpu
+  readonly #pending = new Set<PendingWait>()
+  #held = 0
+  /** Called when this thread begins to await something; kernel/idle.ts binds it. */
+  onHold: () => void = () => undefined
+  /** Called every LOOK_AROUND_MS of a blocking wait, with interrupts on. */
+  readonly lookAround: LookAround[] = []
+
+  constructor(cpu: Cpu) {
+    this.#cpu = cpu
+  }
+
+  /**
+   * Throws unless this context may wait for another CPU: `IPI_WOULD_DEADLOCK` with interrupts off or
+   * in a handler, `IPI_CANNOT_BLOCK` for a blocking wait on a thread that must not block.
+   */
+  checkMayWait(what: string, blocking: boolean): void {
+    const cpu = this.#cpu
+    if (cpu.inInterrupt) {
+      throw new IpiError(
+        'IPI_WOULD_DEADLOCK',
+        `${what} was called in an interrupt handler or softirq of CPU ${cpu.id}. If the other CPU ` +
+          'waited for this one, each would wait for the other for ever. Start it from a task: ' +
+          'queueMicrotask(() => …) or setImmediate',
+        { cpu: cpu.id },
+      )
+    }
+    if (cpu.irqsDisabled) {
+      throw new IpiError(
+        'IPI_WOULD_DEADLOCK',
+        `${what} was called with interrupts off on CPU ${cpu.id}. A CPU that calls this one waits ` +
+          'until interrupts are on; if this one waits for it, neither goes on. Call ' +
+          'localIrqEnable() first',
+        { cpu: cpu.id },
+      )
+    }
+    if (blocking && !cpu.platform.mayBlock) {
+      throw new IpiError(
+        'IPI_CANNOT_BLOCK',
+        `${what} blocks, and a browser's main thread must not; use the form that returns a promise`,
+        { cpu: cpu.id },
+      )
+    }
+  }
+
+  /**
+   * Blocks until `condition` holds or `deadline` (on the platform's clock) has passed; gives which.
+   * Takes this CPU's interrupts meanwhile. What makes the condition true must ring this CPU.
+   */
+  block(condition: () => boolean, deadline: number): boolean {
+    if (condition()) return true
+    const { core } = this.#cpu
+    const outerState = core.state
+    // Others need not ring while we look ourselves; hlt says otherwise while it sleeps.
+    core.state = CPU_STATE.polling
+    this.#cpu.preemptDisable()
+    this.#cpu.kernelDepth++
+    try {
+      return this.#spin(condition) || this.#sleep(condition, deadline)
+    } finally {
+      this.#cpu.kernelDepth--
+      this.#cpu.preemptEnable()
+      core.state = outerState
+      // Whoever posted while we polled did not ring. Pairs with Descriptor.ring.
+      if (outerState === CPU_STATE.parked && core.attentionPending) {
+        core.deliverInterrupts('safepoint')
+      }
+    }
+  }
+
+  #spin(condition: () => boolean): boolean {
+    const { core, platform } = this.#cpu
+    const until = platform.now() + SPIN_MS
+    do {
+      for (let i = 0; i < SPINS_PER_LOOK; i++) {
+        if (condition()) return true
+        core.poll()
+      }
+    } while (platform.now() < until)
+    return false
+  }
+
+  #sleep(condition: () => boolean, deadline: number): boolean {
+    const { core, platform } = this.#cpu
+    for (;;) {
+      if (condition()) return true
+      const rest = deadline - platform.now()
+      if (rest <= 0) return false
+      this.#haltUnless(condition, Math.min(rest, LOOK_AROUND_MS))
+      core.deliverInterrupts('safepoint')
+      for (const look of this.lookAround) look()
+    }
+  }
+
+  /**
+   * Whoever makes the condition true does so and then reads our state; we write our state and then
+   * read the condition. So one of the two sees the other (Descriptor.ring is the partner).
+   */
+  #haltUnless(condition: () => boolean, timeoutMs: number): void {
+    const { core } = this.#cpu
+    const doorbell = core.doorbell
+    core.state = CPU_STATE.halted
+    if (!condition()) core.sleep(doorbell, timeoutMs)
+    core.state = CPU_STATE.polling
+  }
+
+  /**
+   * Resolves when `condition` holds, rejects with what `onTimeout` gives after `timeoutMs` or with
+   * the signal's reason. The condition is looked at whenever this CPU is told to look: whoever makes
+   * it true sets ATTENTION.wake.
+   */
+  until(
+    condition: () => boolean,
+    timeoutMs: number,
+    onTimeout: () => unknown,
+    signal?: AbortSignalLike,
+  ): Promise<void> {
+    if (this.#holds(condition)) return Promise.resolve()
+    return new Promise((resolve, reject) => {
+      let timer: Timer | undefined
+      const onAbort = (): void => pending.settle(signal!.reason)
+      const pending: PendingWait = {
+        condition,
+        settle: (error) => {
+          if (!this.#pending.delete(pending)) return
+          timer?.cancel()
+          signal?.removeEventListener('abort', onAbort)
+          this.release()
+          if (error === undefined) resolve()
+          else reject(error)
+        },
+      }
+      this.#pending.add(pending)
+      this.hold()
+      if (timeoutMs < Infinity) {
+        timer = this.#cpu.platform.startTimer(timeoutMs, () => pending.settle(onTimeout()))
+      }
+      signal?.addEventListener('abort', onAbort)
+    })
+  }
+
+  /** Looks at every pending condition: called for ATTENTION.wake. */
+  recheck(): void {
+    for (const pending of this.#pending) {
+      if (this.#holds(pending.condition)) pending.settle()
+    }
+  }
+
+  /** With interrupts off: a condition may be a step of a protocol, and must not enter itself. */
+  #holds(condition: () => boolean): boolean {
+    const flags = this.#cpu.localIrqSave()
+    try {
+      return condition()
+    } finally {
+      this.#cpu.localIrqRestore(flags)
+    }
+  }
+
+  /** Whether anything is outstanding that this thread awaits. */
+  get held(): boolean {
+    return this.#held > 0
+  }
+
+  /** Keeps the thread alive while something is outstanding. Counted. */
+  hold(): void {
+    if (this.#held++ === 0) this.#cpu.platform.keepAlive(true)
+    this.onHold()
+  }
+
+  /** Undoes one `hold`. */
+  release(): void {
+    if (--this.#held === 0) this.#cpu.platform.keepAlive(false)
+  }
+
+  /** Ends every pending wait with an error: the machine is closed. */
+  abandon(error: unknown): void {
+    for (const pending of this.#pending) pending.settle(error)
+  }
+
+  /** How long ago something was, for messages. */
+  since(start: number): number {
+    return Math.round(this.#cpu.platform.now() - start)
+  }
+}
+
+/** What the library needs of an AbortSignal; any environment's will do. */
+export interface AbortSignalLike {
+  readonly aborted: boolean
+  readonly reason: unknown
+  addEventListener(type: 'abort', listener: () => void): void
+  removeEventListener(type: 'abort', listener: () => void): void
+}

@@ -1,0 +1,158 @@
+/** Node's side of the platform port: worker threads, message ports, timers, diagnostics channels. */
+
+import { channel } from 'node:diagnostics_channel'
+import { availableParallelism } from 'node:os'
+import { pathToFileURL } from 'node:url'
+import { isAbsolute } from 'node:path'
+import {
+  MessageChannel,
+  MessagePort,
+  receiveMessageOnPort,
+  Worker,
+  type TransferListItem,
+} from 'node:worker_threads'
+import { IpiError } from '../base/errors.ts'
+import type { Platform, Port, Thread, ThreadRequest, Timer } from '../hardware/platform.ts'
+
+/** The longest timer that Node takes; longer ones it fires at once. */
+const TIMER_MS_MAX = 0x7fffffff
+/** The script that a thread of the machine's own starts with. */
+const THREAD_SCRIPT = new URL('./node-thread.js', import.meta.url)
+
+/** A message port that is only ever asked, never listened to. */
+class NodePort implements Port {
+  readonly transferable: MessagePort
+
+  constructor(port: MessagePort) {
+    this.transferable = port
+    port.unref()
+  }
+
+  send(value: unknown, transfer: readonly unknown[] = []): void {
+    this.transferable.postMessage(value, transfer as TransferListItem[])
+  }
+
+  receive(): { readonly value: unknown } | undefined {
+    const received = receiveMessageOnPort(this.transferable) as { message: unknown } | undefined
+    return received === undefined ? undefined : { value: received.message }
+  }
+
+  close(): void {
+    this.transferable.close()
+  }
+}
+
+/** A worker thread. */
+class NodeThread implements Thread {
+  readonly #worker: Worker
+  readonly #callbacks: ((error: unknown) => void)[] = []
+  #error: unknown
+  #exited = false
+  #started = false
+
+  constructor(worker: Worker) {
+    this.#worker = worker
+    worker.once('online', () => (this.#started = true))
+    worker.on('error', (error) => (this.#error = error))
+    worker.once('exit', () => {
+      this.#exited = true
+      for (const callback of this.#callbacks) callback(this.#error)
+    })
+  }
+
+  post(value: unknown, transfer: readonly unknown[]): void {
+    this.#worker.postMessage(value, transfer as TransferListItem[])
+  }
+
+  async terminate(): Promise<void> {
+    await this.#worker.terminate()
+  }
+
+  /**
+   * Node counts a thread's idle time until it is told to stop, and gives -1 from then on, without
+   * the help of this thread's event loop (src/node_worker.cc, Worker::LoopIdleTime).
+   */
+  isAlive(): boolean {
+    if (this.#exited) return false
+    return !this.#started || this.#worker.performance.eventLoopUtilization().idle >= 0
+  }
+
+  onExit(callback: (error: unknown) => void): void {
+    if (this.#exited) callback(this.#error)
+    else this.#callbacks.push(callback)
+  }
+}
+
+/** The platform of the calling Node thread. */
+export function nodePlatform(): Platform {
+  let keeper: NodeJS.Timeout | undefined
+  return {
+    now: () => performance.now(),
+    mayBlock: true,
+    processors: availableParallelism(),
+    startTimer,
+    defer: (callback) => void setImmediate(callback),
+    keepAlive: (alive) => {
+      keeper ??= setInterval(() => undefined, TIMER_MS_MAX)
+      if (alive) keeper.ref()
+      else keeper.unref()
+    },
+    createChannel: () => {
+      const { port1, port2 } = new MessageChannel()
+      return [new NodePort(port1), new NodePort(port2)]
+    },
+    adoptPort: (transferred) => new NodePort(transferred as MessagePort),
+    startThread,
+    adoptThread,
+    isCloneable,
+    warn: (message) => process.emitWarning(message, { type: 'InterprocessorWarning' }),
+    onThreadExit: (callback) => {
+      process.once('exit', callback)
+      return () => void process.off('exit', callback)
+    },
+    publish: (event, details) => {
+      const observers = channel(`interprocessor:${event}`)
+      if (observers.hasSubscribers) observers.publish(details)
+    },
+  }
+}
+
+function startTimer(delayMs: number, callback: () => void): Timer {
+  const timer = setTimeout(callback, Math.min(delayMs, TIMER_MS_MAX))
+  timer.unref()
+  return { cancel: () => clearTimeout(timer) }
+}
+
+function startThread({ entry, ticket, transfer, workerOptions }: ThreadRequest): Thread {
+  const worker = new Worker(THREAD_SCRIPT, {
+    name: `cpu${String((ticket as { cpu?: number }).cpu)}`,
+    ...workerOptions,
+    workerData: { ticket, entry: entry === undefined ? undefined : moduleUrl(entry) },
+    transferList: [...(transfer as TransferListItem[])],
+  })
+  // A program whose own work is done ends, and its threads with it.
+  worker.unref()
+  return new NodeThread(worker)
+}
+
+/** A module by URL or absolute path, as `import()` wants it. */
+function moduleUrl(entry: string): string {
+  return isAbsolute(entry) ? pathToFileURL(entry).href : entry
+}
+
+function adoptThread(worker: unknown): Thread {
+  if (worker instanceof Worker) return new NodeThread(worker)
+  throw new IpiError(
+    'IPI_INVALID_ARGUMENT',
+    `bringUp needs a Worker of node:worker_threads that has not ended, got ${String(worker)}`,
+  )
+}
+
+function isCloneable(value: unknown): boolean {
+  try {
+    structuredClone(value)
+    return true
+  } catch {
+    return false
+  }
+}
