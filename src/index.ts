@@ -4,6 +4,7 @@ import type { BootOptions, MachineOptions } from './kernel/config.ts'
 import { bootOn, createMachineOn } from './kernel/boot.ts'
 import type { Machine } from './kernel/machine.ts'
 import { nodePlatform } from './platform/node.ts'
+import { THREAD_SCRIPT } from './worker.ts'
 
 /**
  * Makes a machine: this thread becomes CPU 0, `cpus - 1` worker threads become the others, each
@@ -11,7 +12,7 @@ import { nodePlatform } from './platform/node.ts'
  * `IPI_INVALID_ARGUMENT`, or `IPI_BOOT_FAILED` with the cause; nothing is left running then.
  */
 export async function boot(options: BootOptions = {}): Promise<Machine> {
-  return bootOn(nodePlatform(), options)
+  return bootOn(nodePlatform(THREAD_SCRIPT), options)
 }
 
 /**
@@ -19,7 +20,7 @@ export async function boot(options: BootOptions = {}): Promise<Machine> {
  * `machine.bringUp(worker)`. Throws `IPI_ALREADY_BOOTED`, `IPI_INVALID_ARGUMENT`.
  */
 export function createMachine(options: MachineOptions = {}): Machine {
-  return createMachineOn(nodePlatform(), options, 1, undefined, {})
+  return createMachineOn(nodePlatform(THREAD_SCRIPT), options, 1, undefined, {})
 }
 
 export { attach } from './worker.ts'

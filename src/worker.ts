@@ -7,6 +7,9 @@ import type { Machine } from './kernel/machine.ts'
 import { isTicket, type Ticket } from './kernel/protocol.ts'
 import { nodePlatform } from './platform/node.ts'
 
+/** What a thread of the machine's own starts with. */
+export const THREAD_SCRIPT: URL = new URL('./thread.js', import.meta.url)
+
 export { sharedFunction, thisMachine } from './kernel/boot.ts'
 
 /** How long `attach` waits for the machine to call, in milliseconds. */
@@ -21,7 +24,7 @@ const TICKET_MS = 10_000
  */
 export async function attach(workerData?: unknown): Promise<Machine> {
   const ticket = findTicket(workerData) ?? (await nextTicket())
-  return attachOn(nodePlatform(), ticket, () => undefined)
+  return attachOn(nodePlatform(THREAD_SCRIPT), ticket, () => undefined)
 }
 
 /** The ticket that `bringUp` posts. */

@@ -142,7 +142,7 @@ export class Core {
       } else if (apic.startupVector >= 0 && !this.initBlocked) {
         this.#takeStartup()
         taken = true
-      } else if (apic.nmiPending > 0 && !apic.nmiBlocked) {
+      } else if (this.#canTakeNmi()) {
         this.#takeNmi()
         taken = true
       } else if (!this.#interruptFlag) {
@@ -188,8 +188,9 @@ export class Core {
 
   /** Further NMIs are blocked until IRET; one of them is remembered. */
   #takeNmi(): void {
-    this.apic.nmiPending--
+    // Blocked first: an NMI that is forced in between the two lines must not nest.
     this.apic.nmiBlocked = true
+    this.apic.nmiPending--
     try {
       this.#withInterruptsOff(() => this.#handlers.nmi())
     } finally {
@@ -281,12 +282,18 @@ export class Core {
     return false
   }
 
+  /** Not while one is handled, and not before start-up: until then one stays latched. */
+  #canTakeNmi(): boolean {
+    const { apic } = this
+    return apic.nmiPending > 0 && !apic.nmiBlocked && this.state !== CPU_STATE.waitingForSipi
+  }
+
   /** Whether something is pending that ends a halt. */
   #canTake(): boolean {
     const apic = this.apic
     if (apic.initPending && !this.initBlocked) return true
-    if (apic.startupVector >= 0 && !this.initBlocked) return true
-    if (apic.nmiPending > 0 && !apic.nmiBlocked) return true
+    if (apic.startupVector >= 0 && this.state === CPU_STATE.waitingForSipi) return true
+    if (this.#canTakeNmi()) return true
     if (!this.#interruptFlag) return false
     return this.#softAttention !== 0 || (apic.hasPending && apic.pendingVector() >= 0)
   }

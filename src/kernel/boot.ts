@@ -23,7 +23,7 @@ import { FunctionTable, type SharedFunction, type SharedFunctionOptions } from '
 import { Hotplug, HOTPLUG_FUNCTIONS } from './hotplug.ts'
 import { Kernel } from './kernel.ts'
 import { Machine, type BootPart } from './machine.ts'
-import { isTicket, type HotplugReplay, type SharedOptions, type Ticket } from './protocol.ts'
+import { isTicket, type HotplugReplay, type Ticket } from './protocol.ts'
 import { CLOSED } from './request.ts'
 import { BOOT_CPU, Secondary } from './secondary.ts'
 
@@ -215,6 +215,3 @@ export function findTicket(given: unknown): Ticket | undefined {
   if (given === null || typeof given !== 'object') return undefined
   return Object.values(given).find(isTicket)
 }
-
-/** Options types, for entry files. */
-export type { BootOptions, MachineOptions, SharedOptions }

@@ -26,13 +26,13 @@ import type { Values } from './values.ts'
 
 /** How one CPU answered. */
 export type Outcome =
-  { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly error: unknown }
+  | { readonly ok: true; readonly value: unknown }
+  /** `error` makes the error; called where the caller's stack is, which goes under the remote one. */
+  | { readonly ok: false; readonly error: () => unknown }
 
 /** Who wants to know how a request ended. */
 export interface Reader {
   readonly record: FunctionRecord
-  /** Where the call was made: its stack goes under the remote one. */
-  readonly caller: { readonly stack?: string | undefined }
   settle(cpu: number, outcome: Outcome): void
 }
 
@@ -133,7 +133,7 @@ export class CallBook {
     const target = memory.words[memory.slot(slot) + SLOT.target]!
     const outcome =
       stateOf(flags) === REQUEST_STATE.died
-        ? { ok: false as const, error: this.#died(target, reader) }
+        ? this.#died(target, reader)
         : this.#read(slot, target, reader)
     this.#giveBack(slot)
     return outcome
@@ -147,13 +147,14 @@ export class CallBook {
     try {
       value = this.#values.take(slot, target, 'result', words[at + SLOT.ticket]!)
     } catch (error) {
-      return { ok: false, error }
+      return { ok: false, error: () => error }
     }
     if (status === REQUEST_STATUS.returned) return { ok: true, value }
-    return { ok: false, error: this.#error(status, target, value, reader) }
+    if (status === REQUEST_STATUS.threw && value === undefined) return this.#died(target, reader)
+    return { ok: false, error: () => this.#error(status, target, value, reader) }
   }
 
-  #error(status: number, cpu: number, value: unknown, { record, caller }: Reader): unknown {
+  #error(status: number, cpu: number, value: unknown, { record }: Reader): unknown {
     const functionName = record.name
     const facts = { cpu, functionName }
     switch (status) {
@@ -179,20 +180,21 @@ export class CallBook {
           facts,
         )
       default: {
-        if (value === undefined) return this.#died(cpu, { record, caller, settle: () => undefined })
         const where = `at CPU ${cpu} ("${functionName}", called by CPU ${this.#cpu.id})`
-        return rebuildError(value as ErrorDescription, where, caller.stack ?? '')
+        return rebuildError(value as ErrorDescription, where, new Error().stack ?? '')
       }
     }
   }
 
-  #died(cpu: number, { record }: Reader): IpiError {
-    return new IpiError(
-      'IPI_CPU_DIED',
-      `the thread of CPU ${cpu} ended before it answered "${record.name}"; its number can be ` +
-        'brought up again with cpuUp()',
-      { cpu, functionName: record.name },
-    )
+  #died(cpu: number, { record }: Reader): Outcome {
+    const error = (): IpiError =>
+      new IpiError(
+        'IPI_CPU_DIED',
+        `the thread of CPU ${cpu} ended before it answered "${record.name}"; its number can be ` +
+          'brought up again with cpuUp()',
+        { cpu, functionName: record.name },
+      )
+    return { ok: false, error }
   }
 
   /** ATTENTION.completion: takes the list of completed requests and tells their readers. */

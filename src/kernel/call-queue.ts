@@ -5,9 +5,9 @@
  */
 
 import { CpuMask } from '../base/cpu-mask.ts'
-import { CPU } from '../hardware/layout.ts'
+import { CPU, SLOT } from '../hardware/layout.ts'
 import { exchange } from '../hardware/memory.ts'
-import type { Cpu } from './cpu.ts'
+import { EVENT, type Cpu } from './cpu.ts'
 import {
   CLOSED,
   pushSlot,
@@ -74,7 +74,7 @@ export class CallQueueDriver implements CallDriver {
       if (pushed === 'closed') return { offline: [target] }
       // The interrupt follows the push: a target that takes the queue finds the request.
       if (pushed === 'first') this.#senders.sendIpiCpu(target, VECTOR.CALL_FUNCTION_VECTOR)
-      else this.#cpu.count('ipisAvoided')
+      else this.#cpu.count(EVENT.ipisAvoided)
       return ALL_ONLINE
     }
     const offline: number[] = []
@@ -84,7 +84,7 @@ export class CallQueueDriver implements CallDriver {
       const pushed = pushSlot(memory, memory.cpuPage(target) + CPU.callQueue, batch.slots[i]!)
       if (pushed === 'closed') offline.push(target)
       else if (pushed === 'first') told.push(target)
-      else this.#cpu.count('ipisAvoided')
+      else this.#cpu.count(EVENT.ipisAvoided)
     }
     if (told.length === 1) this.#senders.sendIpiCpu(told[0]!, VECTOR.CALL_FUNCTION_VECTOR)
     else this.#senders.sendIpiMask(CpuMask.from(told), VECTOR.CALL_FUNCTION_VECTOR)
@@ -111,6 +111,7 @@ export class CallQueueDriver implements CallDriver {
   #serveList(first: number): void {
     if (first === 0) return
     const { memory } = this.#cpu
+    if (memory.words[memory.slot(first - 1) + SLOT.next] === 0) return this.#serveOne(first - 1)
     const slots: number[] = []
     slotsOldestFirst(memory, first, slots)
     const later: number[] = []

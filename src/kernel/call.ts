@@ -47,22 +47,21 @@ export class SmpCallError extends IpiError {
 /** One call under way: who has not answered, and what the others said. */
 export class Call implements Reader {
   readonly record: FunctionRecord
-  readonly caller: { readonly stack?: string | undefined }
   readonly results = new Map<number, unknown>()
-  readonly errors = new Map<number, unknown>()
+  /** What failed, not yet made into errors. */
+  readonly failures = new Map<number, () => unknown>()
   /** Targets that have not answered, with their slots. */
   readonly late = new Map<number, number>()
   onSettled: () => void = () => undefined
 
-  constructor(record: FunctionRecord, caller: { readonly stack?: string | undefined }) {
+  constructor(record: FunctionRecord) {
     this.record = record
-    this.caller = caller
   }
 
   settle(cpu: number, outcome: Outcome): void {
     this.late.delete(cpu)
     if (outcome.ok) this.results.set(cpu, outcome.value)
-    else this.errors.set(cpu, outcome.error)
+    else this.failures.set(cpu, outcome.error)
     if (this.late.size === 0) this.onSettled()
   }
 }
@@ -74,14 +73,23 @@ export interface OpenCall {
   readonly start: number
 }
 
-/** The answer of the one CPU that was asked; throws what it threw. */
+/**
+ * The answer of the one CPU that was asked; throws what it threw. Called in the caller's own turn,
+ * after its await: errors made here have the caller's stack.
+ */
 export function onlyOutcome(call: Call, cpu: number): unknown {
-  if (call.errors.has(cpu)) throw call.errors.get(cpu)
+  const failure = call.failures.get(cpu)
+  if (failure !== undefined) throw failure()
   return call.results.get(cpu)
 }
 
-/** The answers of all, ascending. Throws {@link SmpCallError} if one failed. */
+/** The answers of all, ascending. Throws {@link SmpCallError} if one failed. As `onlyOutcome`. */
 export function allOutcomes(call: Call): Map<number, unknown> {
-  if (call.errors.size > 0) throw new SmpCallError(call.record.name, call.results, call.errors)
-  return new Map([...call.results].sort(([a], [b]) => a - b))
+  const ascending = <T>(answers: Map<number, T>): [number, T][] =>
+    [...answers].sort(([a], [b]) => a - b)
+  if (call.failures.size > 0) {
+    const errors = ascending(call.failures).map(([cpu, failure]) => [cpu, failure()] as const)
+    throw new SmpCallError(call.record.name, new Map(ascending(call.results)), new Map(errors))
+  }
+  return new Map(ascending(call.results))
 }

@@ -237,11 +237,11 @@ export class Control {
 
   /** The blocking form of `flush`. */
   flushSync(mm: number, va: number, timeoutMs = this.#timeoutMs): void {
-    const { waits, cpu } = this.#kernel
+    const { waits } = this.#kernel
     waits.checkMayWait('flushTlbSync', true)
     const request = this.flushTlb(mm, va)
     if (request === undefined) return
-    if (!waits.block(request.finish, cpu.platform.now() + timeoutMs)) {
+    if (!waits.block(request.finish, timeoutMs)) {
       throw this.#flushTimeout(request, timeoutMs)
     }
   }

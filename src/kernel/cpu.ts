@@ -18,29 +18,21 @@ import { GATE_COUNT } from './vectors.ts'
 /** Bit 0 of HEADER.machineFlags: undefined ICR combinations are refused. */
 export const MACHINE_STRICT_APIC = 1
 
-/** Names of the counts beside the per-vector ones, in the order of CPU.eventCounts. */
-export const EVENT_NAMES = [
-  'nmi',
-  'spurious',
-  'error',
-  'unexpected',
-  'handlerErrors',
-  'softirqs',
-  'tlbFlushes',
-  'emptyMasks',
-  'ipisSent',
-  'ipisAvoided',
-  'callsServed',
-  'rings',
-] as const
-
-/** The name of a count beside the per-vector ones. */
-export type EventName = (typeof EVENT_NAMES)[number]
-
-const EVENT_INDEX = Object.fromEntries(EVENT_NAMES.map((name, i) => [name, i])) as Record<
-  EventName,
-  number
->
+/** The counts beside the per-vector ones: their places in CPU.eventCounts. */
+export const EVENT = {
+  nmi: 0,
+  spurious: 1,
+  error: 2,
+  unexpected: 3,
+  handlerErrors: 4,
+  softirqs: 5,
+  tlbFlushes: 6,
+  emptyMasks: 7,
+  ipisSent: 8,
+  ipisAvoided: 9,
+  callsServed: 10,
+  rings: 11,
+} as const
 
 /**
  * The CPU of the calling thread. Every method but the getters belongs to that thread alone.
@@ -203,9 +195,9 @@ export class Cpu {
     return and(this.memory.words, this.page + CPU.threadFlags, ~bits)
   }
 
-  /** @internal Counts an event; see EVENT_NAMES. Only the owner writes, so a plain add will do. */
-  count(event: EventName, by = 1): void {
-    this.memory.words[this.page + CPU.eventCounts + EVENT_INDEX[event]]! += by
+  /** @internal Counts an EVENT. Only the owner writes, so a plain add will do. */
+  count(event: number): void {
+    this.memory.words[this.page + CPU.eventCounts + event]!++
   }
 
   /** @internal Whether another CPU takes interrupts now. */
@@ -213,8 +205,8 @@ export class Cpu {
     return this.memory.testCpu(HEADER.onlineMask, cpu)
   }
 
-  /** @internal Reads a count of any CPU. */
-  readCount(cpu: number, event: EventName): number {
-    return this.memory.readCpu(cpu, CPU.eventCounts + EVENT_INDEX[event]) >>> 0
+  /** @internal Reads an EVENT count of any CPU. */
+  readCount(cpu: number, event: number): number {
+    return this.memory.readCpu(cpu, CPU.eventCounts + event) >>> 0
   }
 }

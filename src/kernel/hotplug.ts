@@ -1,7 +1,6 @@
 /**
  * CPU hotplug from the boot CPU: bringing threads up as CPUs, taking them down, and burying those
- * that went without leaving. Linux 2.6.11 `arch/i386/kernel/smpboot.c` (do_boot_cpu,
- * wakeup_secondary_via_INIT, __cpu_up), `kernel/cpu.c`; later cpuhp_setup_state.
+ * that went without leaving. Linux 2.6.11 `kernel/cpu.c`; later cpuhp_setup_state.
  */
 
 import { IpiError } from '../base/errors.ts'
@@ -15,7 +14,7 @@ import type { SharedFunction } from './functions.ts'
 import type { Kernel } from './kernel.ts'
 import type { HotplugReplay, SharedOptions, Ticket } from './protocol.ts'
 import { BOOT_CPU } from './secondary.ts'
-import { describeTarget } from './diagnose.ts'
+import { SmpBoot, type Member } from './smpboot.ts'
 
 /** Names of the functions that every AP registers for the boot CPU. */
 export const HOTPLUG_FUNCTIONS = {
@@ -24,14 +23,6 @@ export const HOTPLUG_FUNCTIONS = {
   removeState: 'interprocessor.hotplugRemoveState',
 } as const
 
-/** ICR commands of the wake-up sequence, `wakeup_secondary_via_INIT`. */
-const ICR_INIT_ASSERT = 0xc500
-const ICR_INIT_DEASSERT = 0x8500
-const ICR_STARTUP = 0x600
-/** The page of the trampoline, 9F000h. */
-const TRAMPOLINE_PAGE = 0x9f
-/** Start-up interrupts per wake-up, as integrated APICs get. */
-const STARTUP_COUNT = 2
 /** How long a thread that is said to be gone may hold a lock before it is taken away. */
 const DEATH_GRACE_MS = 100
 
@@ -51,18 +42,6 @@ export interface CpuDownOptions {
   readonly timeoutMs?: number
 }
 
-/** A thread that is or becomes a CPU. */
-interface Member {
-  readonly thread: Thread
-  /** Whether the thread exists only to be this CPU. */
-  readonly owned: boolean
-  gone: boolean
-  error: unknown
-  leaving: boolean
-  /** When it was first seen dead without its event loop having said so. */
-  suspectedAt: number
-}
-
 /** What starts the thread that shall be a CPU. */
 export type StartThread = (ticket: Ticket, transfer: readonly unknown[]) => Thread
 
@@ -74,12 +53,14 @@ export class Hotplug {
   readonly #options: SharedOptions
   readonly #members = new Map<number, Member>()
   readonly #states: HotplugReplay[] = []
+  readonly #boot: SmpBoot
 
   constructor(kernel: Kernel, control: Control, options: SharedOptions) {
     this.#kernel = kernel
     this.#control = control
     this.#platform = kernel.cpu.platform
     this.#options = options
+    this.#boot = new SmpBoot(kernel, options.bootTimeoutMs)
     kernel.waits.lookAround.push(() => this.#lookForDead())
   }
 
@@ -98,8 +79,8 @@ export class Hotplug {
       try {
         for (const wanted of cpus) prepared.push(this.#prepare(wanted, start, owned))
         for (const { cpu, member } of prepared) {
-          await this.#doBootCpu(cpu, member)
-          await this.#commence(cpu, member)
+          await this.#boot.doBootCpu(cpu, member)
+          await this.#boot.commence(cpu, member)
           this.#kernel.events.emit('online', { cpu })
         }
       } catch (error) {
@@ -157,6 +138,8 @@ export class Hotplug {
     const incarnation = add(memory.words, HEADER.incarnation, 1) + 1
     store(memory.words, memory.cpuPage(cpu) + CPU.incarnation, incarnation)
     store(memory.words, memory.cpuPage(cpu) + CPU.state, CPU_STATE.offline)
+    // Not powered up yet: until its thread says otherwise it is addressed by its hardware ID.
+    store(memory.words, memory.cpuPage(cpu) + CPU.apicBase, 0)
     memory.setCpu(HEADER.presentMask, cpu)
     raiseApicMapGeneration(memory)
   }
@@ -210,58 +193,6 @@ export class Hotplug {
     this.#members.set(cpu, member)
     thread.onExit((error) => this.#onExit(cpu, member, error))
     return member
-  }
-
-  /**
-   * `do_boot_cpu`: waits for the thread to power on, wakes it by INIT and two start-up interrupts,
-   * lets it proceed, waits until it has called in. The waits of the MP specification between the
-   * interrupts (10 ms, 200 µs) are for hardware that cannot say where it is; a thread says it.
-   */
-  async #doBootCpu(cpu: number, member: Member): Promise<void> {
-    const { memory, apic } = this.#kernel.cpu
-    const state = (): number => memory.readCpu(cpu, CPU.state)
-    await this.#step(cpu, member, 'start', () => state() === CPU_STATE.waitingForSipi)
-    apic.sendCommand(cpu, ICR_INIT_ASSERT)
-    apic.sendCommand(cpu, ICR_INIT_DEASSERT)
-    for (let i = 0; i < STARTUP_COUNT; i++) apic.sendCommand(cpu, ICR_STARTUP | TRAMPOLINE_PAGE)
-    memory.setCpu(HEADER.calloutMask, cpu)
-    this.#kernel.cpu.descriptors[cpu]!.ringAlways()
-    await this.#step(cpu, member, 'call in', () => memory.testCpu(HEADER.callinMask, cpu))
-  }
-
-  /** `__cpu_up`: releases the CPU and waits until it is online. */
-  async #commence(cpu: number, member: Member): Promise<void> {
-    const { memory, descriptors } = this.#kernel.cpu
-    memory.setCpu(HEADER.commencedMask, cpu)
-    descriptors[cpu]!.ringAlways()
-    await this.#step(cpu, member, 'come online', () => memory.testCpu(HEADER.onlineMask, cpu))
-  }
-
-  /** Waits for one step of a bring-up. A thread that ends ends the wait. */
-  async #step(cpu: number, member: Member, what: string, done: () => boolean): Promise<void> {
-    const { waits, functions } = this.#kernel
-    const { bootTimeoutMs } = this.#options
-    await waits.until(
-      () => member.gone || done(),
-      bootTimeoutMs,
-      () =>
-        new IpiError(
-          'IPI_BOOT_FAILED',
-          `CPU ${cpu} did not ${what} within ${bootTimeoutMs} ms: ` +
-            `${describeTarget(this.#kernel.cpu, functions, cpu)}; does its entry module block?`,
-          { cpu, waitedMs: bootTimeoutMs },
-        ),
-    )
-    if (!member.gone) return
-    const why = member.error instanceof Error ? `: ${member.error.message}` : ''
-    throw new IpiError(
-      'IPI_BOOT_FAILED',
-      `the thread of CPU ${cpu} ended before it could ${what}${why}`,
-      {
-        cpu,
-        cause: member.error,
-      },
-    )
   }
 
   /** A bring-up failed: the number can be used again. */

@@ -6,15 +6,15 @@
 
 import { Doorbell } from '../hardware/doorbell.ts'
 import { CPU, CPU_STATE } from '../hardware/layout.ts'
-import type { Cpu } from './cpu.ts'
+import { EVENT, type Cpu } from './cpu.ts'
 import type { Rescheduler } from './resched.ts'
 import { TIF } from './thread-flags.ts'
 import type { Waits } from './wait.ts'
 
 /** The first polling time after a wake-up that polling would have caught. */
 const HALT_POLL_START_MS = 0.02
-/** How fast it grows. */
-const HALT_POLL_GROWTH = 2
+/** How fast it grows, and shrinks: one late wake-up on a busy machine says little. */
+const HALT_POLL_FACTOR = 2
 /** How long interrupts may keep the event loop from turning. */
 const TURN_MS_MAX = 10
 /** Looks at the attention word between two looks at the clock. */
@@ -49,8 +49,9 @@ class HaltPolling {
   /** It came `sleptMs` after polling had ended. */
   woke(sleptMs: number): void {
     if (this.#ms === Infinity) return
-    if (sleptMs > this.#maxMs) this.#ms = 0
-    else this.#ms = Math.min(this.#maxMs, Math.max(HALT_POLL_START_MS, this.#ms * HALT_POLL_GROWTH))
+    if (sleptMs > this.#maxMs)
+      this.#ms = this.#ms <= HALT_POLL_START_MS ? 0 : this.#ms / HALT_POLL_FACTOR
+    else this.#ms = Math.min(this.#maxMs, Math.max(HALT_POLL_START_MS, this.#ms * HALT_POLL_FACTOR))
   }
 }
 
@@ -94,7 +95,7 @@ export class IdleLoop {
   #onRing(): void {
     if (this.#stopped) return
     const { core, platform } = this.#cpu
-    this.#cpu.count('rings')
+    this.#cpu.count(EVENT.rings)
     if (core.state !== CPU_STATE.parked) {
       // Waiting for its start-up interrupt, or turning the event loop already.
       if (core.state === CPU_STATE.waitingForSipi) this.#deliver()
@@ -120,44 +121,53 @@ export class IdleLoop {
 
   /** Serves until there is nothing to serve, but lets the event loop turn now and then. */
   #run(): void {
-    const { core, platform } = this.#cpu
-    const until = platform.now() + TURN_MS_MAX
+    const { core } = this.#cpu
     core.state = CPU_STATE.running
-    for (;;) {
-      this.#deliver()
-      if (core.state !== CPU_STATE.running) return
-      if (this.#cpu.needResched) this.#rescheduler.schedule()
-      const came = core.attentionPending || this.#poll()
-      if (!came && this.#halt.ms !== Infinity) return this.#park()
-      if (platform.now() >= until) {
-        platform.defer(() => {
-          if (!this.#stopped) this.#run()
-        })
-        return
-      }
+    this.#serve()
+    if (core.state !== CPU_STATE.running) return
+    if (this.#halt.ms > 0 && !this.#tooManyPoll() && this.#poll()) {
+      this.#cpu.platform.defer(() => {
+        if (!this.#stopped) this.#run()
+      })
+    } else if (core.state === CPU_STATE.running) {
+      this.#park()
     }
   }
 
+  #serve(): void {
+    this.#deliver()
+    if (this.#cpu.needResched) this.#rescheduler.schedule()
+  }
+
   /**
-   * Spins for as long as adaptive polling says; gives whether something came. POLLING promises that
-   * NEED_RESCHED alone is enough; the promise is kept by looking at it once more after taking the
-   * flag back (partner: Rescheduler.reschedTask).
+   * Serves whatever comes while polling pays; gives whether it stopped only to let the event loop
+   * turn. This CPU says that it polls all the while, also in a handler: it looks again before it
+   * does anything else. POLLING promises that NEED_RESCHED alone is enough; the promise is kept by
+   * looking at it once more after taking the flag back (partner: Rescheduler.reschedTask).
    */
   #poll(): boolean {
-    const ms = this.#halt.ms
-    if (ms === 0 || this.#tooManyPoll()) return false
     const { core, platform } = this.#cpu
-    const until = platform.now() + Math.min(ms, TURN_MS_MAX)
     this.#cpu.setThreadFlags(TIF.POLLING_NRFLAG)
     core.state = CPU_STATE.polling
+    const start = platform.now()
+    let until = start + this.#halt.ms
+    let now = start
+    let turn = false
     do {
+      let served = false
       for (let i = 0; i < LOOKS_PER_CLOCK; i++) {
-        if (core.attentionPending || this.#cpu.needResched) break
+        if (!core.attentionPending && !this.#cpu.needResched) continue
+        this.#serve()
+        if (core.state !== CPU_STATE.polling) return false
+        served = true
       }
-    } while (!core.attentionPending && !this.#cpu.needResched && platform.now() < until)
+      now = platform.now()
+      if (served) until = now + this.#halt.ms
+      turn = now - start >= TURN_MS_MAX
+    } while (now < until && !turn)
     core.state = CPU_STATE.running
     const old = this.#cpu.clearThreadFlags(TIF.POLLING_NRFLAG)
-    return core.attentionPending || (old & TIF.NEED_RESCHED) !== 0
+    return turn || core.attentionPending || (old & TIF.NEED_RESCHED) !== 0
   }
 
   /** With more pollers than processors, a poller keeps from running what it waits for. */

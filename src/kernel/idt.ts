@@ -8,7 +8,7 @@ import { IpiError } from '../base/errors.ts'
 import { lowestBit } from '../base/bits.ts'
 import { HEADER } from '../hardware/layout.ts'
 import { and, or, load, compareExchange } from '../hardware/memory.ts'
-import type { Cpu } from './cpu.ts'
+import { EVENT, type Cpu } from './cpu.ts'
 import { EntryBuilder, type InterruptEntry, type PtRegs, type SmpHandler } from './entry.ts'
 import type { Softirqs } from './softirq.ts'
 import {
@@ -167,7 +167,7 @@ export class Idt {
    * would block its priority class for ever.
    */
   #ackBadIrq(vector: number): void {
-    this.#cpu.count('unexpected')
+    this.#cpu.count(EVENT.unexpected)
     this.#cpu.platform.warn(
       `interprocessor: unexpected interrupt vector ${vector} (0x${vector.toString(16)}) on CPU ` +
         `${this.#cpu.id}; requestIrq(${vector}, …) on that CPU handles it`,

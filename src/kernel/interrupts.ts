@@ -1,7 +1,7 @@
 /** The interrupt table: what `/proc/interrupts` shows. Linux `arch/x86/kernel/irq.c`. */
 
 import { CPU } from '../hardware/layout.ts'
-import type { Cpu } from './cpu.ts'
+import { EVENT, type Cpu } from './cpu.ts'
 import type { Idt } from './idt.ts'
 import { FIRST_EXTERNAL_VECTOR, isDeviceVector, VECTOR } from './vectors.ts'
 
@@ -80,7 +80,7 @@ export function readInterrupts(cpu: Cpu, idt: Idt, cpus: readonly number[]): Int
     rows.push({ label: String(vector), counts: row, description: name ?? 'unexpected here' })
   }
   for (const [label, what, description] of KERNEL_ROWS) {
-    const row = what === 'nmi' ? cpus.map((each) => cpu.readCount(each, 'nmi')) : counts(what)
+    const row = what === 'nmi' ? cpus.map((each) => cpu.readCount(each, EVENT.nmi)) : counts(what)
     rows.push({ label, counts: row, description })
   }
   return new InterruptTable(cpus, rows)

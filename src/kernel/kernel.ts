@@ -1,7 +1,6 @@
 /** The kernel of one CPU: every part of it, made and joined in the order in which they need each other. */
 
-import { CPU, CPU_STATE, HEADER } from '../hardware/layout.ts'
-import { ATTENTION } from '../hardware/layout.ts'
+import { ATTENTION, CPU, CPU_STATE, HEADER } from '../hardware/layout.ts'
 import type { MachineMemory } from '../hardware/machine-memory.ts'
 import { store } from '../hardware/memory.ts'
 import type { Platform } from '../hardware/platform.ts'
@@ -9,7 +8,7 @@ import { Events } from '../base/events.ts'
 import { CallBook } from './call-book.ts'
 import { CallDataDriver } from './call-data.ts'
 import { CALL_DRIVERS, CallQueueDriver, type CallDriver } from './call-queue.ts'
-import { Cpu } from './cpu.ts'
+import { Cpu, EVENT } from './cpu.ts'
 import { EntryBuilder } from './entry.ts'
 import { FunctionTable } from './functions.ts'
 import { IdleLoop } from './idle.ts'
@@ -144,7 +143,7 @@ export class Kernel {
 
   /** A handler let an error out and nobody waits for it: count it, tell, go on. */
   #handlerError(name: string, vector: number, error: unknown): void {
-    this.cpu.count('handlerErrors')
+    this.cpu.count(EVENT.handlerErrors)
     const { id } = this.cpu
     if (this.events.has('error')) {
       this.events.emit('error', { cpu: id, name, error })

@@ -7,10 +7,9 @@ import { CpuMask, type CpuSet } from '../base/cpu-mask.ts'
 import { IpiError } from '../base/errors.ts'
 import { HEADER } from '../hardware/layout.ts'
 import { AddressSpace } from './address-space.ts'
-import type { Callable, CallOptions } from './call.ts'
+import { CallFamily } from './call-family.ts'
 import { Control, type StopMachineOptions } from './control.ts'
 import type { Cpu } from './cpu.ts'
-import type { SharedFunction } from './functions.ts'
 import type { CpuDownOptions, Hotplug, HotplugState, StartThread } from './hotplug.ts'
 import type { IrqHandler } from './idt.ts'
 import { readInterrupts, type InterruptTable } from './interrupts.ts'
@@ -32,7 +31,7 @@ export interface BootPart {
 const CLOSE_MS = 2000
 
 /** A machine, seen from one of its CPUs. Made by `boot`, `createMachine` or `attach`. */
-export class Machine {
+export class Machine extends CallFamily {
   readonly #kernel: Kernel
   readonly #control: Control
   readonly #boot: BootPart | undefined
@@ -41,6 +40,7 @@ export class Machine {
 
   /** @internal */
   constructor(kernel: Kernel, control: Control, boot: BootPart | undefined, onClose: () => void) {
+    super(kernel.calls)
     this.#kernel = kernel
     this.#control = control
     this.#boot = boot
@@ -152,109 +152,6 @@ export class Machine {
   /** Marks softirq `nr` pending: it runs when the outermost interrupt ends. */
   raiseSoftirq(nr: number): void {
     this.#kernel.softirqs.raiseSoftirq(nr)
-  }
-
-  // Calls: kernel/smp.ts. From tasks with interrupts on; every failure of a promise form rejects.
-
-  /**
-   * Runs `fn` on every online CPU but this one, with interrupts off there. Resolves with the results
-   * by CPU; with `wait: false` as soon as it has started everywhere. Rejects with `IPI_CALL_FAILED`
-   * (a {@link SmpCallError}) if it failed somewhere, `IPI_TIMEOUT`, the signal's reason,
-   * `IPI_UNKNOWN_FUNCTION`, `IPI_ASYNC_FUNCTION`, `IPI_UNCLONEABLE`, `IPI_WOULD_DEADLOCK`.
-   */
-  smpCallFunction<Info, Result>(
-    fn: Callable<Info, Result>,
-    info?: Info,
-    options?: CallOptions,
-  ): Promise<Map<number, Result>> {
-    return this.#kernel.calls.all(fn, info, options) as Promise<Map<number, Result>>
-  }
-
-  /** Runs `fn` on one CPU. Rejects with what it threw there, `IPI_CPU_OFFLINE`, `IPI_CPU_DIED`, … */
-  smpCallFunctionSingle<Info, Result>(
-    cpu: number,
-    fn: Callable<Info, Result>,
-    info?: Info,
-    options?: CallOptions,
-  ): Promise<Result> {
-    return this.#kernel.calls.single(cpu, fn, info, options) as Promise<Result>
-  }
-
-  /** Runs `fn` on the online CPUs of `mask`, without this one. */
-  smpCallFunctionMany<Info, Result>(
-    mask: CpuSet,
-    fn: Callable<Info, Result>,
-    info?: Info,
-    options?: CallOptions,
-  ): Promise<Map<number, Result>> {
-    return this.#kernel.calls.many(mask, fn, info, options) as Promise<Map<number, Result>>
-  }
-
-  /** Runs `fn` on one online CPU of `mask`, this one if possible. Rejects with `IPI_NO_CPU`. */
-  smpCallFunctionAny<Info, Result>(
-    mask: CpuSet,
-    fn: Callable<Info, Result>,
-    info?: Info,
-    options?: CallOptions,
-  ): Promise<Result> {
-    return this.#kernel.calls.any(mask, fn, info, options) as Promise<Result>
-  }
-
-  /** Runs `fn` on every online CPU, this one too. */
-  onEachCpu<Info, Result>(
-    fn: Callable<Info, Result>,
-    info?: Info,
-    options?: CallOptions,
-  ): Promise<Map<number, Result>> {
-    return this.#kernel.calls.each(fn, info, options) as Promise<Map<number, Result>>
-  }
-
-  /** Blocks until `fn` has run on every other CPU; takes interrupts meanwhile. */
-  smpCallFunctionSync<Info, Result>(
-    fn: Callable<Info, Result>,
-    info?: Info,
-    options?: CallOptions,
-  ): Map<number, Result> {
-    return this.#kernel.calls.allSync(fn, info, options) as Map<number, Result>
-  }
-
-  /** Blocks until `fn` has run on one CPU. */
-  smpCallFunctionSingleSync<Info, Result>(
-    cpu: number,
-    fn: Callable<Info, Result>,
-    info?: Info,
-    options?: CallOptions,
-  ): Result {
-    return this.#kernel.calls.singleSync(cpu, fn, info, options) as Result
-  }
-
-  /** Blocks until `fn` has run on the online CPUs of `mask`, without this one. */
-  smpCallFunctionManySync<Info, Result>(
-    mask: CpuSet,
-    fn: Callable<Info, Result>,
-    info?: Info,
-    options?: CallOptions,
-  ): Map<number, Result> {
-    return this.#kernel.calls.manySync(mask, fn, info, options) as Map<number, Result>
-  }
-
-  /** Blocks until `fn` has run on one online CPU of `mask`. */
-  smpCallFunctionAnySync<Info, Result>(
-    mask: CpuSet,
-    fn: Callable<Info, Result>,
-    info?: Info,
-    options?: CallOptions,
-  ): Result {
-    return this.#kernel.calls.anySync(mask, fn, info, options) as Result
-  }
-
-  /** Blocks until `fn` has run on every CPU, this one too. */
-  onEachCpuSync<Info, Result>(
-    fn: Callable<Info, Result>,
-    info?: Info,
-    options?: CallOptions,
-  ): Map<number, Result> {
-    return this.#kernel.calls.eachSync(fn, info, options) as Map<number, Result>
   }
 
   // Rescheduling: kernel/resched.ts.
@@ -420,9 +317,6 @@ export class Machine {
     await this.close()
   }
 }
-
-/** A function that other threads may be asked to run. */
-export type { SharedFunction }
 
 function closedError(): IpiError {
   return new IpiError('IPI_MACHINE_CLOSED', 'the machine was closed; boot another')

@@ -7,7 +7,7 @@
 import { IpiError } from '../base/errors.ts'
 import { CPU, CPU_STATE } from '../hardware/layout.ts'
 import { or } from '../hardware/memory.ts'
-import type { Cpu } from './cpu.ts'
+import { EVENT, type Cpu } from './cpu.ts'
 import type { EntryBuilder } from './entry.ts'
 import type { IpiSenders } from './send.ts'
 import { TIF } from './thread-flags.ts'
@@ -50,7 +50,7 @@ export class Rescheduler {
     const old = or(memory.words, memory.cpuPage(target) + CPU.threadFlags, TIF.NEED_RESCHED)
     if ((old & TIF.NEED_RESCHED) !== 0 || target === id) return
     if ((old & TIF.POLLING_NRFLAG) !== 0) {
-      this.#cpu.count('ipisAvoided')
+      this.#cpu.count(EVENT.ipisAvoided)
       return
     }
     this.#senders.sendIpiCpu(target, VECTOR.RESCHEDULE_VECTOR)

@@ -10,7 +10,7 @@ import { countBits } from '../base/bits.ts'
 import { IpiError } from '../base/errors.ts'
 import { HEADER } from '../hardware/layout.ts'
 import { load } from '../hardware/memory.ts'
-import type { Cpu } from './cpu.ts'
+import { EVENT, type Cpu } from './cpu.ts'
 
 /** Names of the drivers, in the order of HEADER.apicDriver. */
 export const APIC_DRIVERS = ['flat', 'bigsmp', 'x2apic'] as const
@@ -26,13 +26,10 @@ export const APIC_DRIVER_CPUS_MAX: Readonly<Record<ApicDriverName, number>> = {
 
 /** Register offsets and ICR fields, Linux `include/asm-i386/apicdef.h`. */
 const APIC_ICR = 0x300
-const APIC_ICR2 = 0x310
-const APIC_ICR_BUSY = 0x1000
 const APIC_DEST_LOGICAL = 0x800
 const APIC_DEST_SELF = 0x40000
 const APIC_DEST_ALLINC = 0x80000
 const APIC_DEST_ALLBUT = 0xc0000
-const DESTINATION_SHIFT = 24
 
 /** `__prepare_ICR`: fixed, edge, logical, with the shorthand and the vector. The level bit is 0. */
 export function prepareIcr(shorthand: number, vector: number): number {
@@ -83,7 +80,7 @@ export class IpiSenders {
   /** `send_IPI_allbutself`. Alone on the bus it sends nothing: hardware calls that a send error. */
   sendIpiAllButSelf(vector: number): void {
     if (this.#onlineCount() <= 1) {
-      this.#cpu.count('ipisAvoided')
+      this.#cpu.count(EVENT.ipisAvoided)
       return
     }
     this.#driver.sendAllButSelf(vector)
@@ -101,7 +98,7 @@ export class IpiSenders {
    */
   sendIpiMask(mask: CpuMask, vector: number): void {
     if (mask.isEmpty) {
-      this.#cpu.count('emptyMasks')
+      this.#cpu.count(EVENT.emptyMasks)
       return
     }
     this.#driver.sendMask(mask, vector)
@@ -129,30 +126,20 @@ export class IpiSenders {
 
   /** `__send_IPI_shortcut`: one write, so interrupts may stay on. */
   #shortcut(shorthand: number, vector: number): void {
-    this.#cpu.count('ipisSent')
-    if (this.#driver.name === 'x2apic') {
-      this.#cpu.apic.sendCommand(0, prepareIcr(shorthand, vector))
-      return
-    }
-    this.#waitIcrIdle()
-    this.#cpu.apic.write(APIC_ICR, prepareIcr(shorthand, vector))
-  }
-
-  /** `apic_wait_icr_idle`. No safepoint: this also runs with interrupts off. */
-  #waitIcrIdle(): void {
     const { apic } = this.#cpu
-    while ((apic.read(APIC_ICR) & APIC_ICR_BUSY) !== 0);
+    this.#cpu.count(EVENT.ipisSent)
+    if (this.#driver.name === 'x2apic') apic.sendCommand(0, prepareIcr(shorthand, vector))
+    else apic.write(APIC_ICR, prepareIcr(shorthand, vector))
   }
 
   /**
-   * Destination, then command. Interrupts must be off around this pair: a handler that sends its own
-   * between the two writes would replace the destination of this one.
+   * One addressed interrupt: `sendCommand` writes the destination and then the command, as an xAPIC
+   * needs it. Interrupts must be off around the pair: a handler that sends its own between the two
+   * writes would replace the destination of this one.
    */
   #addressed(destination: number, vector: number): void {
-    this.#cpu.count('ipisSent')
-    this.#waitIcrIdle()
-    this.#cpu.apic.write(APIC_ICR2, destination << DESTINATION_SHIFT)
-    this.#cpu.apic.write(APIC_ICR, prepareIcr(0, vector))
+    this.#cpu.count(EVENT.ipisSent)
+    this.#cpu.apic.sendCommand(destination, prepareIcr(0, vector))
   }
 
   /** mach-default: one ICR pair whose destination is the mask itself. */
@@ -196,7 +183,7 @@ export class IpiSenders {
   /** x2apic_phys: one register write per CPU, nothing to tear. */
   #x2apic(): ApicDriver {
     const sendCpu = (cpu: number, vector: number): void => {
-      this.#cpu.count('ipisSent')
+      this.#cpu.count(EVENT.ipisSent)
       this.#cpu.apic.sendCommand(cpu, vector)
     }
     const sendEach = (mask: CpuMask, vector: number): void => {

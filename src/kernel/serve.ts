@@ -5,7 +5,7 @@
 
 import { IpiError } from '../base/errors.ts'
 import { ATTENTION, CPU, SLOT } from '../hardware/layout.ts'
-import type { Cpu } from './cpu.ts'
+import { EVENT, type Cpu } from './cpu.ts'
 import type { HandlerErrorSink } from './entry.ts'
 import type { FunctionRecord, FunctionTable } from './functions.ts'
 import { isThenable } from './idt.ts'
@@ -86,7 +86,7 @@ export class CallServer {
    * completion first: the initiator may use the slot again while the function still runs.
    */
   run(call: ClaimedCall): void {
-    this.#cpu.count('callsServed')
+    this.#cpu.count(EVENT.callsServed)
     if (call.wait) this.#runAndAnswer(call)
     else this.#answerAndRun(call)
   }

@@ -4,7 +4,7 @@
  * ever acknowledges: that would retire an unrelated interrupt.
  */
 
-import type { Cpu } from './cpu.ts'
+import { EVENT, type Cpu } from './cpu.ts'
 import { SYSTEM_ENTRIES, type Idt } from './idt.ts'
 import type { Softirqs } from './softirq.ts'
 import { VECTOR } from './vectors.ts'
@@ -66,7 +66,7 @@ export function installSmpInterrupts(
       writeErrorStatus(cpu)
       const after = readErrorStatus(cpu)
       apic.eoi()
-      cpu.count('error')
+      cpu.count(EVENT.error)
       cpu.platform.warn(
         `interprocessor: APIC error on CPU ${cpu.id}: ${hex(before)}(${hex(after)})`,
       )
@@ -77,7 +77,7 @@ export function installSmpInterrupts(
     spuriousInterrupt: () => {
       softirqs.irqEnter()
       if (apic.isr(VECTOR.SPURIOUS_APIC_VECTOR)) apic.eoi()
-      cpu.count('spurious')
+      cpu.count(EVENT.spurious)
       softirqs.irqExit()
     },
 
@@ -91,7 +91,7 @@ export function installSmpInterrupts(
   for (const [name, vector] of SYSTEM_ENTRIES) idt.setIntrGate(name, vector, handlers[name])
   cpu.handlers.nmi = () => {
     softirqs.irqEnter()
-    cpu.count('nmi')
+    cpu.count(EVENT.nmi)
     // Not irqExit: softirqs never run from an NMI.
     softirqs.nmiExit()
   }

@@ -6,7 +6,7 @@
 
 import { IpiError } from '../base/errors.ts'
 import { lowestBit } from '../base/bits.ts'
-import type { Cpu } from './cpu.ts'
+import { EVENT, type Cpu } from './cpu.ts'
 import type { HandlerErrorSink } from './entry.ts'
 import { HARDIRQ_OFFSET, PREEMPT_OFFSET, SOFTIRQ_OFFSET } from './preempt.ts'
 
@@ -104,7 +104,7 @@ export class Softirqs {
   }
 
   #run(nr: number): void {
-    this.#cpu.count('softirqs')
+    this.#cpu.count(EVENT.softirqs)
     try {
       this.#actions[nr]?.()
     } catch (error) {

@@ -12,7 +12,7 @@ import { IpiError } from '../base/errors.ts'
 import { CPU, CPU_STATE, HEADER, INIT_MM, MM, MM_COUNT_MAX, MM_WORDS } from '../hardware/layout.ts'
 import { compareExchange, store } from '../hardware/memory.ts'
 import { TranslationBuffer } from '../hardware/tlb.ts'
-import type { Cpu } from './cpu.ts'
+import { EVENT, type Cpu } from './cpu.ts'
 import { hashName } from './functions.ts'
 import { RobustLock, wake } from './robust-lock.ts'
 import type { IpiSenders } from './send.ts'
@@ -159,13 +159,13 @@ export class Tlb {
 
   /** `do_flush_tlb_all`: everything, and a lazy CPU leaves. Runs on each CPU, interrupts off. */
   flushEverything(): void {
-    this.#cpu.count('tlbFlushes')
+    this.#cpu.count(EVENT.tlbFlushes)
     this.buffer.flushAll()
     if (this.#state === TLBSTATE.LAZY && this.#loaded !== INIT_MM) this.#leaveMm()
   }
 
   #flush(va: number): void {
-    this.#cpu.count('tlbFlushes')
+    this.#cpu.count(EVENT.tlbFlushes)
     if (this.#state !== TLBSTATE.OK) {
       if (this.#loaded !== INIT_MM) this.#leaveMm()
     } else if (va === FLUSH_ALL) {

@@ -12,7 +12,7 @@ import type { Cpu } from './cpu.ts'
 const LOOK_AROUND_MS = 20
 /** How long a blocking wait spins before it sleeps: an answer from a polling CPU takes about 1 µs. */
 const SPIN_MS = 0.05
-/** Turns of the spin loop between two looks at the clock. */
+/** Turns of the spin loop before each look at the clock: reading it costs as much as four turns. */
 const SPINS_PER_LOOK = 128
 
 /** A wait in progress on the event loop. */
@@ -72,10 +72,10 @@ export class Waits {
   }
 
   /**
-   * Blocks until `condition` holds or `deadline` (on the platform's clock) has passed; gives which.
-   * Takes this CPU's interrupts meanwhile. What makes the condition true must ring this CPU.
+   * Blocks until `condition` holds or `timeoutMs` have passed; gives which. The clock is first read
+   * when the condition did not come true at once. Takes this CPU's interrupts meanwhile. What makes the condition true must ring this CPU.
    */
-  block(condition: () => boolean, deadline: number): boolean {
+  block(condition: () => boolean, timeoutMs: number): boolean {
     if (condition()) return true
     const { core } = this.#cpu
     const outerState = core.state
@@ -84,7 +84,7 @@ export class Waits {
     this.#cpu.preemptDisable()
     this.#cpu.kernelDepth++
     try {
-      return this.#spin(condition) || this.#sleep(condition, deadline)
+      return this.#spin(condition) || this.#sleep(condition, timeoutMs)
     } finally {
       this.#cpu.kernelDepth--
       this.#cpu.preemptEnable()
@@ -98,18 +98,21 @@ export class Waits {
 
   #spin(condition: () => boolean): boolean {
     const { core, platform } = this.#cpu
-    const until = platform.now() + SPIN_MS
-    do {
+    let until = -1
+    for (;;) {
       for (let i = 0; i < SPINS_PER_LOOK; i++) {
         if (condition()) return true
         core.poll()
       }
-    } while (platform.now() < until)
-    return false
+      const now = platform.now()
+      if (until < 0) until = now + SPIN_MS
+      else if (now >= until) return false
+    }
   }
 
-  #sleep(condition: () => boolean, deadline: number): boolean {
+  #sleep(condition: () => boolean, timeoutMs: number): boolean {
     const { core, platform } = this.#cpu
+    const deadline = platform.now() + timeoutMs
     for (;;) {
       if (condition()) return true
       const rest = deadline - platform.now()
@@ -203,11 +206,6 @@ export class Waits {
   /** Ends every pending wait with an error: the machine is closed. */
   abandon(error: unknown): void {
     for (const pending of this.#pending) pending.settle(error)
-  }
-
-  /** How long ago something was, for messages. */
-  since(start: number): number {
-    return Math.round(this.#cpu.platform.now() - start)
   }
 }
 

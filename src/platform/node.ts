@@ -16,8 +16,6 @@ import type { Platform, Port, Thread, ThreadRequest, Timer } from '../hardware/p
 
 /** The longest timer that Node takes; longer ones it fires at once. */
 const TIMER_MS_MAX = 0x7fffffff
-/** The script that a thread of the machine's own starts with. */
-const THREAD_SCRIPT = new URL('./node-thread.js', import.meta.url)
 
 /** A message port that is only ever asked, never listened to. */
 class NodePort implements Port {
@@ -83,8 +81,8 @@ class NodeThread implements Thread {
   }
 }
 
-/** The platform of the calling Node thread. */
-export function nodePlatform(): Platform {
+/** The platform of the calling Node thread. `threadScript` is what threads of its own start with. */
+export function nodePlatform(threadScript: URL): Platform {
   let keeper: NodeJS.Timeout | undefined
   return {
     now: () => performance.now(),
@@ -102,7 +100,7 @@ export function nodePlatform(): Platform {
       return [new NodePort(port1), new NodePort(port2)]
     },
     adoptPort: (transferred) => new NodePort(transferred as MessagePort),
-    startThread,
+    startThread: (request) => startThread(threadScript, request),
     adoptThread,
     isCloneable,
     warn: (message) => process.emitWarning(message, { type: 'InterprocessorWarning' }),
@@ -123,8 +121,11 @@ function startTimer(delayMs: number, callback: () => void): Timer {
   return { cancel: () => clearTimeout(timer) }
 }
 
-function startThread({ entry, ticket, transfer, workerOptions }: ThreadRequest): Thread {
-  const worker = new Worker(THREAD_SCRIPT, {
+function startThread(
+  script: URL,
+  { entry, ticket, transfer, workerOptions }: ThreadRequest,
+): Thread {
+  const worker = new Worker(script, {
     name: `cpu${String((ticket as { cpu?: number }).cpu)}`,
     ...workerOptions,
     workerData: { ticket, entry: entry === undefined ? undefined : moduleUrl(entry) },

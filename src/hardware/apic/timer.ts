@@ -11,7 +11,7 @@ import type { ApicPage } from './page.ts'
 import { LVT, REGISTER } from './registers.ts'
 
 /** Bus cycles in a millisecond: what a divided count counts, and the time-stamp counter. */
-export const BUS_CYCLES_PER_MS = 1_000_000
+const BUS_CYCLES_PER_MS = 1_000_000
 
 /** How many bus cycles one count takes, by the divide register: its bits 3, 1 and 0, not in order. */
 export function divisorOf(divide: number): number {
