@@ -133,34 +133,45 @@ export class Core {
   }
 
   #deliver(): boolean {
-    const apic = this.apic
+    const { apic } = this
     let taken = false
     for (;;) {
-      if (apic.initPending && !this.initBlocked) {
-        this.#takeInit()
+      if (apic.latchPending && this.#takeLatched()) {
         taken = true
-      } else if (apic.startupVector >= 0 && !this.initBlocked) {
-        this.#takeStartup()
-        taken = true
-      } else if (this.#canTakeNmi()) {
-        this.#takeNmi()
-        taken = true
-      } else if (!this.#interruptFlag) {
-        return taken
-      } else {
-        const vector = apic.hasPending ? apic.pendingVector() : -1
-        if (vector >= 0) {
-          apic.acknowledge(vector)
-          this.#enter(vector)
-        } else if (this.#softAttention !== 0) {
-          const bits = this.#softAttention
-          this.#softAttention = 0
-          this.#withInterruptsOff(() => this.#handlers.attention(bits))
-        } else {
-          return taken
-        }
-        taken = true
+        continue
       }
+      if (!this.#interruptFlag) return taken
+      const vector = apic.hasPending ? apic.pendingVector() : -1
+      if (vector >= 0) {
+        apic.acknowledge(vector)
+        this.#enter(vector)
+      } else if (this.#softAttention !== 0) {
+        this.#attend()
+      } else {
+        return taken
+      }
+      taken = true
+    }
+  }
+
+  /** Takes one of what no flag keeps out, the strongest first. Gives whether there was one. */
+  #takeLatched(): boolean {
+    const { apic } = this
+    if (apic.initPending && !this.initBlocked) this.#takeInit()
+    else if (apic.startupVector >= 0 && !this.initBlocked) this.#takeStartup()
+    else if (this.#canTakeNmi()) this.#takeNmi()
+    else return false
+    return true
+  }
+
+  #attend(): void {
+    const bits = this.#softAttention
+    this.#softAttention = 0
+    this.#interruptFlag = false
+    try {
+      this.#handlers.attention(bits)
+    } finally {
+      this.#interruptFlag = true
     }
   }
 
@@ -176,24 +187,17 @@ export class Core {
     }
   }
 
-  #withInterruptsOff(run: () => void): void {
-    const flag = this.#interruptFlag
-    this.#interruptFlag = false
-    try {
-      run()
-    } finally {
-      this.#interruptFlag = flag
-    }
-  }
-
   /** Further NMIs are blocked until IRET; one of them is remembered. */
   #takeNmi(): void {
     // Blocked first: an NMI that is forced in between the two lines must not nest.
     this.apic.nmiBlocked = true
     this.apic.nmiPending--
+    const flag = this.#interruptFlag
+    this.#interruptFlag = false
     try {
-      this.#withInterruptsOff(() => this.#handlers.nmi())
+      this.#handlers.nmi()
     } finally {
+      this.#interruptFlag = flag
       this.apic.nmiBlocked = false
     }
   }

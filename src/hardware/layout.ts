@@ -78,9 +78,6 @@ export const HEADER = {
   callLock: 112,
   /** `call_data`: 1 + CPU whose record is published, 0 the idle no-op record. */
   callData: 113,
-  /** The record: function name (two words), wait flag. Written by the lock's holder. */
-  callFunction: 114,
-  callWait: 116,
   /** CPUs counted for this request, MASK_WORDS words. Written by the lock's holder. */
   callMask: 128,
   /** CPUs that have copied the record: each sets its own bit. Stands for `started`. */
@@ -149,8 +146,6 @@ export const CPU = {
   currentFunction: 51,
   currentVector: 53,
   interruptsOff: 54,
-  preemptCount: 55,
-  waitingFor: 56,
   /** Stop-machine: the last state word this CPU has acknowledged. The owner writes. */
   stopAck: 57,
   /** `cpu_tlbstate`: the active address space and OK or LAZY. The owner writes. */
@@ -225,8 +220,6 @@ export const SLOT = {
   payloadBytes: 7,
   /** A number that no other request of this initiator has: pairs a request with its port message. */
   ticket: 8,
-  /** The incarnation of the initiator. */
-  sourceIncarnation: 9,
   /** Where the encoded value starts. */
   payload: 16,
 } as const

@@ -38,6 +38,8 @@ export class MachineMemory implements MachineSize {
   readonly slotWords: number
   readonly #firstBlock: number
   readonly #blockWords: number
+  /** The first word of each slot: the hot paths ask too often to divide. */
+  readonly #slotAt: Int32Array
 
   private constructor(buffer: SharedArrayBuffer) {
     this.buffer = buffer
@@ -48,6 +50,10 @@ export class MachineMemory implements MachineSize {
     this.slotWords = this.words[HEADER.slotWords]!
     this.#firstBlock = apicPage(this, 0)
     this.#blockWords = cpuBlockWords(this)
+    this.#slotAt = Int32Array.from({ length: this.cpuCount * this.slotCount }, (_, slot) => {
+      const cpu = Math.floor(slot / this.slotCount)
+      return this.slots(cpu) + (slot % this.slotCount) * this.slotWords
+    })
   }
 
   /** Lays out the memory of a new machine. Sizes are checked by the caller; see kernel/config.ts. */
@@ -115,8 +121,7 @@ export class MachineMemory implements MachineSize {
 
   /** The first word of a request slot: add an offset of SLOT. Slots are numbered machine-wide. */
   slot(slot: number): number {
-    const cpu = Math.floor(slot / this.slotCount)
-    return this.slots(cpu) + (slot - cpu * this.slotCount) * this.slotWords
+    return this.#slotAt[slot]!
   }
 
   /** The first word of a CPU's first slot. */

@@ -158,7 +158,7 @@ export async function attachOn(
     forgetExit()
     state.machine = undefined
     kernel.shutDown(new IpiError('IPI_MACHINE_CLOSED', `CPU ${ticket.cpu} has left the machine`))
-    platform.keepAlive(false)
+    kernel.waits.pin(false)
     endThread()
   }
   const forgetExit = platform.onThreadExit(() => bury(kernel.cpu, ticket.cpu))
@@ -166,7 +166,7 @@ export async function attachOn(
   const machine = new Machine(kernel, control, undefined, () => undefined)
   state.machine = machine
   // An idle CPU has nothing that keeps its event loop turning: this does, until it leaves.
-  kernel.waits.hold()
+  kernel.waits.pin(true)
   try {
     await secondary.powerOn()
   } catch (error) {

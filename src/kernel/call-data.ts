@@ -65,7 +65,7 @@ export class CallDataDriver implements CallDriver {
           }
           if (!this.#lock.tryAcquire()) return false
           published = true
-          this.#publish(batch, mask, members, slots)
+          this.#publish(mask, members, slots)
         }
         if (!this.#allSet(waitFor, mask)) return false
         store(this.#cpu.memory.words, HEADER.callData, 0)
@@ -77,7 +77,7 @@ export class CallDataDriver implements CallDriver {
   }
 
   /** Fills the record, publishes it, interrupts. */
-  #publish(batch: CallBatch, mask: CpuMask, members: number[], slots: number[]): void {
+  #publish(mask: CpuMask, members: number[], slots: number[]): void {
     const { memory, id } = this.#cpu
     const { words } = memory
     memory.writeMask(HEADER.callStarted, CpuMask.of())
@@ -85,7 +85,6 @@ export class CallDataDriver implements CallDriver {
     members.forEach((cpu, i) => {
       words[HEADER.callSlots + cpu] = slots[i]!
     })
-    words[HEADER.callWait] = batch.wait ? 1 : 0
     memory.writeMask(HEADER.callMask, mask)
     // The record before the pointer, the pointer before the interrupt: partner is `serve`.
     store(words, HEADER.callData, id + 1)

@@ -94,7 +94,9 @@ export class CallQueueDriver implements CallDriver {
   serve(): void {
     // The exchange comes after the interrupt was taken: a request that is pushed after it finds the
     // queue empty and sends an interrupt of its own.
-    this.#serveList(takeSlots(this.#cpu.memory, this.#head))
+    const taken = takeSlots(this.#cpu.memory, this.#head)
+    if (taken === CLOSED) this.close()
+    else this.#serveList(taken)
   }
 
   open(): void {

@@ -44,25 +44,39 @@ export class SmpCallError extends IpiError {
   }
 }
 
-/** One call under way: who has not answered, and what the others said. */
+/** One call under way: who was asked, who has answered, and what. */
 export class Call implements Reader {
   readonly record: FunctionRecord
-  readonly results = new Map<number, unknown>()
-  /** What failed, not yet made into errors. */
-  readonly failures = new Map<number, () => unknown>()
-  /** Targets that have not answered, with their slots. */
-  readonly late = new Map<number, number>()
-  onSettled: () => void = () => undefined
+  /** The CPUs that run the function, this one last if it is among them. */
+  readonly cpus: readonly number[]
+  /** What each of them answered, in the same order. */
+  readonly outcomes: (Outcome | undefined)[]
+  /** The slots of the remote ones, in the same order. */
+  slots: readonly number[] = []
+  /** How many have not answered. */
+  lateCount: number
+  onSettled: (() => void) | undefined
 
-  constructor(record: FunctionRecord) {
+  constructor(record: FunctionRecord, cpus: readonly number[]) {
     this.record = record
+    this.cpus = cpus
+    this.outcomes = new Array<Outcome | undefined>(cpus.length).fill(undefined)
+    this.lateCount = cpus.length
   }
 
   settle(cpu: number, outcome: Outcome): void {
-    this.late.delete(cpu)
-    if (outcome.ok) this.results.set(cpu, outcome.value)
-    else this.failures.set(cpu, outcome.error)
-    if (this.late.size === 0) this.onSettled()
+    this.outcomes[this.cpus.indexOf(cpu)] = outcome
+    if (--this.lateCount === 0) this.onSettled?.()
+  }
+
+  /** Whether the CPU at this place has answered. */
+  hasAnswered(place: number): boolean {
+    return this.outcomes[place] !== undefined
+  }
+
+  /** The CPUs that have not answered. */
+  late(): number[] {
+    return this.cpus.filter((_, place) => !this.hasAnswered(place))
   }
 }
 
@@ -77,19 +91,23 @@ export interface OpenCall {
  * The answer of the one CPU that was asked; throws what it threw. Called in the caller's own turn,
  * after its await: errors made here have the caller's stack.
  */
-export function onlyOutcome(call: Call, cpu: number): unknown {
-  const failure = call.failures.get(cpu)
-  if (failure !== undefined) throw failure()
-  return call.results.get(cpu)
+export function onlyOutcome(call: Call): unknown {
+  const outcome = call.outcomes[0]!
+  if (!outcome.ok) throw outcome.error()
+  return outcome.value
 }
 
 /** The answers of all, ascending. Throws {@link SmpCallError} if one failed. As `onlyOutcome`. */
 export function allOutcomes(call: Call): Map<number, unknown> {
-  const ascending = <T>(answers: Map<number, T>): [number, T][] =>
-    [...answers].sort(([a], [b]) => a - b)
-  if (call.failures.size > 0) {
-    const errors = ascending(call.failures).map(([cpu, failure]) => [cpu, failure()] as const)
-    throw new SmpCallError(call.record.name, new Map(ascending(call.results)), new Map(errors))
+  const results = new Map<number, unknown>()
+  const errors = new Map<number, unknown>()
+  const ascending = call.cpus
+    .map((cpu, i) => ({ cpu, outcome: call.outcomes[i]! }))
+    .sort((a, b) => a.cpu - b.cpu)
+  for (const { cpu, outcome } of ascending) {
+    if (outcome.ok) results.set(cpu, outcome.value)
+    else errors.set(cpu, outcome.error())
   }
-  return new Map(ascending(call.results))
+  if (errors.size > 0) throw new SmpCallError(call.record.name, results, errors)
+  return results
 }

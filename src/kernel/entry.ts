@@ -24,6 +24,8 @@ export class PtRegs {
   path: EntryPath = 'safepoint'
   /** The preemption count of the interrupted context. */
   preemptCount = 0
+  /** The vector that the interrupted context was handling, 0 if none. */
+  outerVector = 0
 
   /** The vector that came in: the low byte of `origEax`. */
   get vector(): number {
@@ -93,7 +95,10 @@ export class EntryBuilder {
     regs.userMode = cpu.kernelDepth === 0 && cpu.preempt.value === 0
     regs.path = cpu.core.path
     regs.preemptCount = cpu.preempt.value
-    cpu.memory.words[cpu.page + CPU.currentVector] = vector
+    const { words } = cpu.memory
+    const current = cpu.page + CPU.currentVector
+    regs.outerVector = words[current]!
+    words[current] = vector
     return regs
   }
 
@@ -103,9 +108,7 @@ export class EntryBuilder {
     // A handler that let an error out may have left its count behind; the frame knows better.
     cpu.preempt.value = regs.preemptCount
     this.#depth--
-    const outer = this.#frames[this.#depth - 1]
-    cpu.memory.words[cpu.page + CPU.currentVector] =
-      this.#depth > 0 && outer !== undefined ? outer.vector : 0
+    cpu.memory.words[cpu.page + CPU.currentVector] = regs.outerVector
   }
 
   /**

@@ -178,8 +178,6 @@ function resetCpuPage(memory: MachineMemory, id: number): void {
     CPU.currentRequest,
     CPU.currentVector,
     CPU.interruptsOff,
-    CPU.preemptCount,
-    CPU.waitingFor,
     CPU.stopAck,
   ]) {
     store(memory.words, page + field, 0)

@@ -6,8 +6,8 @@
 import { CpuMask, type CpuSet } from '../base/cpu-mask.ts'
 import { IpiError } from '../base/errors.ts'
 import { allOutcomes, Call, onlyOutcome, type CallOptions, type OpenCall } from './call.ts'
-import type { CallBook } from './call-book.ts'
-import type { CallBatch, CallDriver } from './call-queue.ts'
+import type { CallBook, Outcome } from './call-book.ts'
+import type { CallDriver } from './call-queue.ts'
 import type { Cpu } from './cpu.ts'
 import type { FunctionRecord, FunctionTable } from './functions.ts'
 import { isThenable } from './idt.ts'
@@ -17,8 +17,9 @@ import type { AbortSignalLike, Waits } from './wait.ts'
 /** Everything a call needs, checked. */
 interface CallPlan {
   readonly record: FunctionRecord
+  /** The other CPUs that run the function. */
   readonly targets: readonly number[]
-  /** Whether this CPU runs the function too. */
+  /** Whether this CPU runs it too. */
   readonly local: boolean
   readonly info: unknown
   readonly wait: boolean
@@ -86,14 +87,8 @@ export class CallFunction {
     info: unknown,
     options?: CallOptions,
   ): Promise<unknown> {
-    this.#checkPossible(target)
-    const local = target === this.#cpu.id
-    const plan = this.#plan('smpCallFunctionSingle', fn, info, options, false, {
-      targets: local ? [] : [target],
-      local,
-    })
-    const call = await this.#await(plan)
-    return onlyOutcome(call, target)
+    const plan = this.#planSingle('smpCallFunctionSingle', target, fn, info, options, false)
+    return onlyOutcome(await this.#await(plan))
   }
 
   /** `smp_call_function_any`: this CPU if it is in the mask, or else any online one of the mask. */
@@ -118,13 +113,8 @@ export class CallFunction {
 
   /** The blocking form of `single`. */
   singleSync(target: number, fn: unknown, info: unknown, options?: CallOptions): unknown {
-    this.#checkPossible(target)
-    const local = target === this.#cpu.id
-    const plan = this.#plan('smpCallFunctionSingleSync', fn, info, options, true, {
-      targets: local ? [] : [target],
-      local,
-    })
-    return onlyOutcome(this.#block(plan), target)
+    const plan = this.#planSingle('smpCallFunctionSingleSync', target, fn, info, options, true)
+    return onlyOutcome(this.#block(plan))
   }
 
   /** The blocking form of `any`. */
@@ -139,10 +129,8 @@ export class CallFunction {
     info: unknown,
     options: CallOptions | undefined,
   ): Promise<Map<number, unknown>> {
-    const where = { targets: [...mask], local }
-    return allOutcomes(
-      await this.#await(this.#plan('smpCallFunction', fn, info, options, false, where)),
-    )
+    const plan = this.#plan('smpCallFunction', [...mask], local, fn, info, options, false)
+    return allOutcomes(await this.#await(plan))
   }
 
   #manySync(
@@ -152,10 +140,8 @@ export class CallFunction {
     info: unknown,
     options: CallOptions | undefined,
   ): Map<number, unknown> {
-    const where = { targets: [...mask], local }
-    return allOutcomes(
-      this.#block(this.#plan('smpCallFunctionSync', fn, info, options, true, where)),
-    )
+    const plan = this.#plan('smpCallFunctionSync', [...mask], local, fn, info, options, true)
+    return allOutcomes(this.#block(plan))
   }
 
   #others(): CpuMask {
@@ -191,13 +177,27 @@ export class CallFunction {
     return online.has(this.#cpu.id) ? this.#cpu.id : online.first()
   }
 
-  #plan(
+  #planSingle(
     what: string,
+    target: number,
     fn: unknown,
     info: unknown,
     options: CallOptions | undefined,
     blocking: boolean,
-    where: { readonly targets: readonly number[]; readonly local: boolean },
+  ): CallPlan {
+    this.#checkPossible(target)
+    const local = target === this.#cpu.id
+    return this.#plan(what, local ? [] : [target], local, fn, info, options, blocking)
+  }
+
+  #plan(
+    what: string,
+    targets: readonly number[],
+    local: boolean,
+    fn: unknown,
+    info: unknown,
+    options: CallOptions | undefined,
+    blocking: boolean,
   ): CallPlan {
     const record = this.#functions.resolve(fn)
     const { wait = true, timeoutMs = this.#timeoutMs, signal } = options ?? {}
@@ -216,27 +216,37 @@ export class CallFunction {
       )
     }
     // Alone there is nobody to wait for: no lock, no interrupt, no check.
-    if (where.targets.length > 0) this.#waits.checkMayWait(what, blocking)
-    return { record, info, wait, timeoutMs, signal, ...where }
+    if (targets.length > 0) this.#waits.checkMayWait(what, blocking)
+    return { record, targets, local, info, wait, timeoutMs, signal }
   }
 
-  /** Sends a planned call. `reader` is told of each answer; without one the caller looks itself. */
-  #send(plan: CallPlan, call: Call, notify: boolean): CallBatch & { finish?: () => boolean } {
-    const reader = notify ? call : undefined
-    const batch = this.#book.fill(plan.targets, plan.record, plan.info, plan.wait, reader)
-    batch.targets.forEach((target, i) => call.late.set(target, batch.slots[i]!))
+  /** Everybody who is to run the function; this CPU stands last. */
+  #newCall({ record, targets, local }: CallPlan): Call {
+    return new Call(record, local ? [...targets, this.#cpu.id] : targets)
+  }
+
+  /**
+   * Sends a planned call, and runs it here if it is to: remote and local runs overlap. With
+   * `announced` the call is told of each answer; without, the caller looks at the slots itself.
+   * Gives what the driver has still to do.
+   */
+  #send(plan: CallPlan, call: Call, announced: boolean): (() => boolean) | undefined {
+    const { targets, record, info, wait, local } = plan
+    const batch = this.#book.fill(targets, record, info, wait, announced ? call : undefined)
+    call.slots = batch.slots
     // Preemption is off from the look at the masks to the interrupt, as in the kernel.
     this.#cpu.preemptDisable()
     const { offline, finish } = this.#driver.submit(batch)
     this.#cpu.preemptEnable()
     for (const target of offline) {
-      this.#book.refuse(call.late.get(target)!)
+      this.#book.refuse(batch.slots[targets.indexOf(target)]!)
       call.settle(target, { ok: false, error: () => offlineError(target) })
     }
-    return finish === undefined ? batch : { ...batch, finish }
+    if (local) call.settle(this.#cpu.id, this.#runLocal(plan))
+    return finish
   }
 
-  #runLocal(plan: CallPlan, call: Call): void {
+  #runLocal(plan: CallPlan): Outcome {
     const flags = this.#cpu.localIrqSave()
     try {
       const value = plan.record.run(plan.info)
@@ -248,9 +258,9 @@ export class CallFunction {
           { cpu: this.#cpu.id, functionName: plan.record.name },
         )
       }
-      call.results.set(this.#cpu.id, plan.wait ? value : undefined)
+      return { ok: true, value: plan.wait ? value : undefined }
     } catch (error) {
-      call.failures.set(this.#cpu.id, () => error)
+      return { ok: false, error: () => error }
     } finally {
       this.#cpu.localIrqRestore(flags)
     }
@@ -259,22 +269,19 @@ export class CallFunction {
   async #await(plan: CallPlan): Promise<Call> {
     const { signal, timeoutMs } = plan
     if (signal?.aborted === true) throw signal.reason
-    const start = this.#cpu.platform.now()
-    const call = new Call(plan.record)
     const enough = (): boolean => plan.targets.length <= this.#book.freeCount
     // Others wait too: between the wake-up and our turn they may have taken what came back.
     while (!enough()) {
       await this.#waits.until(enough, timeoutMs, () => this.#noSlots(plan), signal)
     }
-    const { finish } = this.#send(plan, call, true)
-    // Local and remote runs overlap: the interrupts are on their way.
-    if (plan.local) this.#runLocal(plan, call)
+    const call = this.#newCall(plan)
+    const finish = this.#send(plan, call, true)
     if (finish !== undefined) void this.#waits.until(finish, Infinity, () => undefined)
-    if (call.late.size > 0) await this.#answers(plan, call, start)
+    if (call.lateCount > 0) await this.#answers(plan, call)
     return call
   }
 
-  #answers(plan: CallPlan, call: Call, start: number): Promise<void> {
+  #answers(plan: CallPlan, call: Call): Promise<void> {
     const { signal, timeoutMs } = plan
     return new Promise((resolve, reject) => {
       const end = (error?: unknown): void => {
@@ -289,7 +296,7 @@ export class CallFunction {
         this.#abandon(call)
         end(signal!.reason)
       }
-      const entry: OpenCall = { call, start }
+      const entry: OpenCall = { call, start: this.#cpu.platform.now() }
       this.open.add(entry)
       this.onOpen()
       this.#waits.hold()
@@ -303,27 +310,31 @@ export class CallFunction {
   }
 
   #block(plan: CallPlan): Call {
-    const call = new Call(plan.record)
     const enough = (): boolean => plan.targets.length <= this.#book.freeCount
     if (!enough() && !this.#waits.block(enough, plan.timeoutMs)) throw this.#noSlots(plan)
-    const { finish } = this.#send(plan, call, false)
-    if (plan.local) this.#runLocal(plan, call)
-    if (call.late.size === 0 && finish === undefined) return call
-    const slots = [...call.late.values()]
-    let settled = 0
+    const call = this.#newCall(plan)
+    const finish = this.#send(plan, call, false)
+    if (call.lateCount === 0 && finish === undefined) return call
+    let place = 0
     const answered = (): boolean => {
       if (finish !== undefined && !finish()) return false
-      while (settled < slots.length && this.#book.isSettled(slots[settled]!)) settled++
-      return settled === slots.length
+      while (place < call.slots.length && this.#isIn(call, place)) place++
+      return place === call.slots.length
     }
     // Most answers are there before the clock was read once; the watchdog wants to know the others.
     const inTime = this.#waits.block(answered, 0) || this.#blockLonger(plan, call, answered)
     if (!inTime && finish !== undefined) void this.#waits.until(finish, Infinity, () => undefined)
-    for (const [cpu, slot] of [...call.late]) {
-      if (this.#book.isSettled(slot)) call.settle(cpu, this.#book.finish(slot, call))
+    for (let i = 0; i < call.slots.length; i++) {
+      if (call.hasAnswered(i) || !this.#isIn(call, i)) continue
+      call.settle(call.cpus[i]!, this.#book.finish(call.slots[i]!, call))
     }
     if (!inTime) throw this.#timeout(call, plan.timeoutMs)
     return call
+  }
+
+  /** Whether the answer at this place was read already, or can be read. */
+  #isIn(call: Call, place: number): boolean {
+    return call.hasAnswered(place) || this.#book.isSettled(call.slots[place]!)
   }
 
   #blockLonger(plan: CallPlan, call: Call, answered: () => boolean): boolean {
@@ -339,12 +350,15 @@ export class CallFunction {
   /** Gives up on everybody who is late. Gives whether the function had started on any of them. */
   #abandon(call: Call): boolean {
     let started = false
-    for (const [cpu, slot] of call.late) started = this.#book.abandon(slot, cpu) || started
+    call.slots.forEach((slot, place) => {
+      if (call.hasAnswered(place)) return
+      started = this.#book.abandon(slot, call.cpus[place]!) || started
+    })
     return started
   }
 
   #timeout(call: Call, waited: number): IpiError {
-    const late = [...call.late.keys()]
+    const late = call.late()
     const doing = late.map((cpu) => describeTarget(this.#cpu, this.#functions, cpu)).join('; ')
     const started = this.#abandon(call)
     const waitedMs = Math.round(waited)

@@ -29,6 +29,7 @@ export class Waits {
   readonly #cpu: Cpu
   readonly #pending = new Set<PendingWait>()
   #held = 0
+  #pinned = false
   /** Called when this thread begins to await something; kernel/idle.ts binds it. */
   onHold: () => void = () => undefined
   /** Called every LOOK_AROUND_MS of a blocking wait, with interrupts on. */
@@ -194,13 +195,19 @@ export class Waits {
 
   /** Keeps the thread alive while something is outstanding. Counted. */
   hold(): void {
-    if (this.#held++ === 0) this.#cpu.platform.keepAlive(true)
+    if (this.#held++ === 0 && !this.#pinned) this.#cpu.platform.keepAlive(true)
     this.onHold()
   }
 
   /** Undoes one `hold`. */
   release(): void {
-    if (--this.#held === 0) this.#cpu.platform.keepAlive(false)
+    if (--this.#held === 0 && !this.#pinned) this.#cpu.platform.keepAlive(false)
+  }
+
+  /** Keeps the thread alive, whatever is outstanding: an idle CPU has nothing else that does. */
+  pin(alive: boolean): void {
+    this.#pinned = alive
+    this.#cpu.platform.keepAlive(alive || this.#held > 0)
   }
 
   /** Ends every pending wait with an error: the machine is closed. */

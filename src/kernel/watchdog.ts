@@ -94,7 +94,7 @@ export class Watchdog {
   }
 
   #report(entry: OpenCall, now: number): void {
-    const targets = [...entry.call.late.keys()]
+    const targets = entry.call.late()
     const report: StuckReport = {
       cpu: this.#cpu.id,
       targets,

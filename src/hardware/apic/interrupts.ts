@@ -63,6 +63,11 @@ export class InterruptState {
     return this.#waiting !== 0
   }
 
+  /** Whether an NMI, an INIT or a start-up waits: what no flag or priority keeps from the core. */
+  get latchWaiting(): boolean {
+    return (this.#waiting & (WAITING.nmi | WAITING.init | WAITING.startup)) !== 0
+  }
+
   /** The processor priority: a function of TPR and ISR, kept current by whatever changes them. */
   get processorPriority(): number {
     return this.#words[this.#ppr]!

@@ -241,6 +241,11 @@ export class LocalApic {
     return this.#interrupts.anyWaiting
   }
 
+  /** Whether an NMI, an INIT or a start-up waits for the core. */
+  get latchPending(): boolean {
+    return this.#interrupts.latchWaiting
+  }
+
   /** The vector that the core should take now if its interrupt flag is set, or -1. */
   pendingVector(): number {
     return this.#interrupts.pendingVector()

@@ -1,0 +1,87 @@
+/** The four senders, with a vector and handlers of our own. Linux send_IPI_all and its three siblings. */
+
+import { CpuMask } from '../../index.ts'
+import { verify } from '../failure.ts'
+import { handleVector, readIcr, sendToOthers, type Icr } from './cpu.ts'
+import type { Stage, Step } from './stage.ts'
+
+/** One sending: by whom, how, and whom it must reach. */
+interface Sending {
+  readonly from: number
+  readonly sent: string
+  readonly expected: CpuMask
+  /** Sends; gives the command register, and when that was. */
+  readonly send: () => Promise<{ readonly icr: Icr; readonly start: bigint }>
+}
+
+export const sendersStep: Step = {
+  title: 'The four senders, with a vector of our own',
+  about: 'Nobody waits for anybody: each handler notes when it ran, the first and the last are shown.',
+
+  async run(stage) {
+    const { machine, out, all } = stage
+    const vector = machine.allocVector()
+    await machine.onEachCpu(handleVector, vector)
+    out.indented(
+      `allocVector() gave 0x${vector.toString(16)}; CPU ${all.toString()} have a handler for it`,
+    )
+    stage.header()
+    const sendings = [...fromHere(stage, vector), ...fromAnother(stage, vector)]
+    for (const sending of sendings) await sendAndWatch(stage, vector, sending)
+    const expected = sendings.reduce((sum, sending) => sum + sending.expected.size, 0)
+    const total = machine.interrupts().total(String(vector))
+    verify(total === expected, `${total} interrupts were handled, ${expected} were sent`)
+    out.verified(`${expected} interrupts sent, ${total} handled: none lost, none twice`)
+  },
+}
+
+/** The four, from CPU 0. */
+function fromHere({ machine, all, others }: Stage, vector: number): Sending[] {
+  const self = machine.cpu.id
+  const here = (sent: string, expected: CpuMask, act: () => void): Sending => ({
+    from: self,
+    sent,
+    expected,
+    send: () => {
+      const start = process.hrtime.bigint()
+      act()
+      return Promise.resolve({ icr: readIcr(), start })
+    },
+  })
+  const name = `0x${vector.toString(16)}`
+  // Every second CPU, this one among them.
+  const some = CpuMask.from([...all].filter((cpu) => cpu % 2 === 0))
+  return [
+    here(`sendIpiAll(${name})`, all, () => machine.sendIpiAll(vector)),
+    here(`sendIpiAllButSelf(${name})`, others, () => machine.sendIpiAllButSelf(vector)),
+    here(`sendIpiSelf(${name})`, CpuMask.of(self), () => machine.sendIpiSelf(vector)),
+    here(`sendIpiMask([${[...some].join(', ')}], ${name})`, some, () =>
+      machine.sendIpiMask(some, vector),
+    ),
+  ]
+}
+
+/** Any CPU may send: here the first of the worker threads, which interrupts CPU 0 too. */
+function fromAnother({ machine, all, others }: Stage, vector: number): Sending[] {
+  const from = others.first()
+  return [
+    {
+      from,
+      sent: `sendIpiAllButSelf(0x${vector.toString(16)})`,
+      expected: all.without(from),
+      send: () => machine.smpCallFunctionSingle(from, sendToOthers, vector),
+    },
+  ]
+}
+
+async function sendAndWatch(stage: Stage, vector: number, sending: Sending): Promise<void> {
+  const { from, sent, expected, send } = sending
+  stage.board.clearStamps()
+  const { value, received } = await stage.observe(String(vector), async () => {
+    const command = await send()
+    await stage.arrival(expected, sent)
+    return command
+  })
+  const us = stage.spread(expected, value.start)
+  stage.show({ from, sent, icr: value.icr, received, us }, expected)
+}
