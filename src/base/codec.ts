@@ -23,7 +23,7 @@ const DEPTH_MAX = 8
 const OBJECT_COUNT_MAX = 32
 
 /** Thrown inside, never out: the value is not for this path. */
-const REFUSED = Symbol('refused')
+const REFUSED = new Error('not for this path')
 
 /** Writes and reads values at byte positions of one buffer. Keeps no state between calls. */
 export class Codec {

@@ -3,17 +3,23 @@
 /** Listeners by event name; each event has one kind of details. */
 export class Events<Map extends object> {
   readonly #listeners = new globalThis.Map<keyof Map, Set<(details: never) => void>>()
+  readonly #onError: (event: keyof Map, error: unknown) => void
+
+  /** `onError` is told what a listener threw: whoever emits must not suffer from it. */
+  constructor(onError: (event: keyof Map, error: unknown) => void) {
+    this.#onError = onError
+  }
 
   /** Calls `listener` at every `event` from now on. */
   on<E extends keyof Map>(event: E, listener: (details: Map[E]) => void): void {
     let listeners = this.#listeners.get(event)
     if (listeners === undefined) this.#listeners.set(event, (listeners = new Set()))
-    listeners.add(listener as (details: never) => void)
+    listeners.add(listener)
   }
 
   /** Undoes `on`. */
   off<E extends keyof Map>(event: E, listener: (details: Map[E]) => void): void {
-    this.#listeners.get(event)?.delete(listener as (details: never) => void)
+    this.#listeners.get(event)?.delete(listener)
   }
 
   /** Whether anybody listens. */
@@ -21,10 +27,16 @@ export class Events<Map extends object> {
     return (this.#listeners.get(event)?.size ?? 0) > 0
   }
 
-  /** Calls the listeners in the order in which they came. What one throws goes to the caller. */
+  /** Calls the listeners in the order in which they came. */
   emit<E extends keyof Map>(event: E, details: Map[E]): void {
     const listeners = this.#listeners.get(event)
     if (listeners === undefined) return
-    for (const listener of [...listeners]) (listener as (details: Map[E]) => void)(details)
+    for (const listener of listeners) {
+      try {
+        ;(listener as (details: Map[E]) => void)(details)
+      } catch (error) {
+        this.#onError(event, error)
+      }
+    }
   }
 }

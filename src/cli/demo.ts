@@ -5,7 +5,7 @@ import { boot, isIpiError, type Machine } from '../index.ts'
 import { Board } from './demo/board.ts'
 import { openBoard } from './demo/cpu.ts'
 import { defaultCpuCount } from './demo/limits.ts'
-import { Stage } from './demo/stage.ts'
+import { describe, Stage } from './demo/stage.ts'
 import { STEPS } from './demo/steps.ts'
 import { bundledWork, usersWork } from './demo/work.ts'
 import { UsageError } from './failure.ts'
@@ -76,7 +76,7 @@ function introduce(
   out.line(out.style('title', 'Interprocessor interrupts between real threads'))
   out.indented(
     `${online.size} CPUs, up in ${Math.round(bootMs)} ms: this thread is CPU 0, worker threads ` +
-      `are CPU ${online.without(0).toString()}.`,
+      `are ${describe(online.without(0))}.`,
   )
   out.indented(
     online.size > processors

@@ -76,10 +76,16 @@ export class Printer {
 
 function align(columns: readonly Column[], cells: readonly string[]): string {
   const padded = columns.map(({ width, align: side }, index) => {
-    const cell = cells[index] ?? ''
+    const cell = shorten(cells[index] ?? '', width)
     return side === 'right' ? cell.padStart(width) : cell.padEnd(width)
   })
   return padded.join('  ').trimEnd()
+}
+
+/** At most `width` characters of a text, on one line. */
+export function shorten(text: string, width: number): string {
+  const line = text.replaceAll(/\s+/g, ' ')
+  return line.length <= width ? line : `${line.slice(0, width - 1)}…`
 }
 
 /** Microseconds as people read them: `7.4`, `412`, `9,120`. */

@@ -47,7 +47,7 @@ export interface Config {
 let config: Config = { version: 1, logLevel: 'info' }
 
 /** Replaces this thread's configuration; gives the version that it had before. */
-export const reloadConfig = sharedFunction('reloadConfig', (next: Config): number => {
+export const reload = sharedFunction('reload', (next: Config): number => {
   const { version } = config
   config = next
   return version

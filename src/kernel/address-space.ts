@@ -45,11 +45,7 @@ export class AddressSpace {
    */
   translate<Value>(address: number, walk: (address: number) => Value): Value {
     checkAddress(address)
-    return this.#kernel.tlb.translate(
-      this.#mm,
-      address,
-      walk as (address: number) => unknown,
-    ) as Value
+    return this.#kernel.tlb.translate(this.#mm, address, walk) as Value
   }
 
   /** Whether this CPU holds a copy of the translation. */

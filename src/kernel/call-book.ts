@@ -236,7 +236,7 @@ export class CallBook {
     if (burials === this.#burials) return
     this.#burials = burials
     this.takeCompletions()
-    for (const [slot, request] of [...this.#open]) {
+    for (const [slot, request] of this.#open) {
       const state = stateOf(requestFlags(memory, slot))
       if (state === REQUEST_STATE.died) this.#close(slot)
       else if (state !== REQUEST_STATE.queued && this.#isGone(request)) this.#close(slot)

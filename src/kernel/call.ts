@@ -60,7 +60,7 @@ export class Call implements Reader {
   constructor(record: FunctionRecord, cpus: readonly number[]) {
     this.record = record
     this.cpus = cpus
-    this.outcomes = new Array<Outcome | undefined>(cpus.length).fill(undefined)
+    this.outcomes = cpus.map(() => undefined)
     this.lateCount = cpus.length
   }
 
@@ -85,6 +85,8 @@ export interface OpenCall {
   readonly call: Call
   /** When it was made, on the platform's clock. */
   readonly start: number
+  /** Rejects its promise, if it has one. */
+  readonly fail?: (error: unknown) => void
 }
 
 /**

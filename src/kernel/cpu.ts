@@ -61,6 +61,8 @@ export class Cpu {
   readonly page: number
   /** @internal More than zero while code of this library is on the stack: "kernel mode". */
   kernelDepth = 0
+  /** @internal Told when the APIC's timer was set; kernel/local-timer.ts binds it. */
+  onTimerArmed: () => void = () => undefined
   /** @internal Runs at a preemption point with NEED_RESCHED set; kernel/resched.ts binds it. */
   preemptSchedule: () => void = () => undefined
 
@@ -76,6 +78,7 @@ export class Cpu {
     this.apic = new LocalApic(memory, id, this.descriptors, {
       strict: (memory.words[HEADER.machineFlags]! & MACHINE_STRICT_APIC) !== 0,
       clock: () => platform.now(),
+      onTimerArmed: () => this.onTimerArmed(),
     })
     this.handlers = {
       gates: Array.from({ length: GATE_COUNT }, () => () => undefined),
@@ -172,7 +175,13 @@ export class Cpu {
         `halt(timeoutMs) takes milliseconds >= 0 or nothing, got ${String(timeoutMs)}`,
       )
     }
-    return this.core.hlt(timeoutMs, () => this.platform.now())
+    const now = (): number => this.platform.now()
+    for (const deadline = now() + timeoutMs; ;) {
+      // The APIC's timer is nobody's clock: a halted CPU must come back for it by itself.
+      const next = this.apic.pollTimer()
+      if (this.core.hlt(Math.max(0, Math.min(deadline, next) - now()), now)) return true
+      if (now() >= deadline) return false
+    }
   }
 
   /** @internal The thread flags, see TIF. */

@@ -118,19 +118,15 @@ export class FunctionTable {
   }
 
   #named(name: string): FunctionRecord | undefined {
-    for (let table: FunctionTable | undefined = this; table !== undefined; table = table.#parent) {
-      const record = table.#byName.get(name)
-      if (record !== undefined) return record
-    }
-    return undefined
+    return (
+      this.#byName.get(name) ?? (this.#parent === undefined ? undefined : this.#parent.#named(name))
+    )
   }
 
   #of(fn: object): FunctionRecord | undefined {
-    for (let table: FunctionTable | undefined = this; table !== undefined; table = table.#parent) {
-      const record = table.#byFunction.get(fn)
-      if (record !== undefined) return record
-    }
-    return undefined
+    return (
+      this.#byFunction.get(fn) ?? (this.#parent === undefined ? undefined : this.#parent.#of(fn))
+    )
   }
 
   /** The name behind a hash, for diagnostics; the hash itself if this thread does not know it. */

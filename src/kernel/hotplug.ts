@@ -11,7 +11,7 @@ import type { Platform, Port, Thread } from '../hardware/platform.ts'
 import type { Control } from './control.ts'
 import { bury, settleRequestsOf } from './death.ts'
 import type { SharedFunction } from './functions.ts'
-import type { Kernel } from './kernel.ts'
+import { describe, type Kernel } from './kernel.ts'
 import type { HotplugReplay, SharedOptions, Ticket } from './protocol.ts'
 import { BOOT_CPU } from './secondary.ts'
 import { SmpBoot, type Member } from './smpboot.ts'
@@ -220,8 +220,14 @@ export class Hotplug {
     this.#kernel.waits.recheck()
     if (!member.leaving) {
       this.#platform.publish('died', { cpu, error })
-      this.#kernel.events.emit('died', { cpu, error })
+      if (this.#kernel.events.has('died')) this.#kernel.events.emit('died', { cpu, error })
+      else if (error !== undefined) this.#warn(cpu, error)
     }
+  }
+
+  /** Nobody listens: an error that ended a thread must not pass unseen. */
+  #warn(cpu: number, error: unknown): void {
+    this.#platform.warn(`interprocessor: the thread of CPU ${cpu} ended: ${describe(error)}`)
   }
 
   /**

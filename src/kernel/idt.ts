@@ -9,7 +9,7 @@ import { lowestBit } from '../base/bits.ts'
 import { HEADER } from '../hardware/layout.ts'
 import { and, or, load, compareExchange } from '../hardware/memory.ts'
 import { EVENT, type Cpu } from './cpu.ts'
-import { EntryBuilder, type InterruptEntry, type PtRegs, type SmpHandler } from './entry.ts'
+import type { EntryBuilder, InterruptEntry, PtRegs, SmpHandler } from './entry.ts'
 import type { Softirqs } from './softirq.ts'
 import {
   checkDeviceVector,

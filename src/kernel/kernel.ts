@@ -14,12 +14,13 @@ import { FunctionTable } from './functions.ts'
 import { IdleLoop } from './idle.ts'
 import { Idt } from './idt.ts'
 import type { SharedOptions } from './protocol.ts'
+import { LocalTimer } from './local-timer.ts'
 import { Rescheduler } from './resched.ts'
 import { IpiSenders } from './send.ts'
 import { CallServer } from './serve.ts'
 import { CallFunction } from './smp.ts'
 import { installSmpInterrupts } from './smp-interrupts.ts'
-import { Softirqs } from './softirq.ts'
+import { SOFTIRQ, Softirqs } from './softirq.ts'
 import { MultiCpuStop } from './stop-machine.ts'
 import { Tlb } from './tlb.ts'
 import { Values } from './values.ts'
@@ -44,7 +45,7 @@ export interface MachineEvents {
 /** One CPU's kernel. Private to its thread. */
 export class Kernel {
   readonly cpu: Cpu
-  readonly events = new Events<MachineEvents>()
+  readonly events: Events<MachineEvents>
   readonly builder: EntryBuilder
   readonly softirqs: Softirqs
   readonly idt: Idt
@@ -58,6 +59,7 @@ export class Kernel {
   readonly rescheduler: Rescheduler
   readonly tlb: Tlb
   readonly stop: MultiCpuStop
+  readonly timer: LocalTimer
   readonly watchdog: Watchdog
   readonly idle: IdleLoop
 
@@ -73,6 +75,9 @@ export class Kernel {
     const onError = (name: string, vector: number, error: unknown): void =>
       this.#handlerError(name, vector, error)
     this.cpu = cpu
+    this.events = new Events((event, error) =>
+      platform.warn(`interprocessor: a listener of "${event}" threw: ${describe(error)}`),
+    )
     this.builder = new EntryBuilder(cpu, onError)
     this.softirqs = new Softirqs(cpu, onError)
     this.idt = new Idt(cpu, this.builder, this.softirqs)
@@ -97,6 +102,7 @@ export class Kernel {
     this.rescheduler = new Rescheduler(cpu, this.senders, this.builder)
     this.tlb = new Tlb(cpu, this.senders)
     this.stop = new MultiCpuStop(cpu)
+    this.timer = new LocalTimer(cpu)
     this.watchdog = this.#makeWatchdog(options.watchdogMs)
     this.idle = new IdleLoop(cpu, this.rescheduler, this.waits, {
       ownsThread: id !== 0,
@@ -123,7 +129,7 @@ export class Kernel {
     installSmpInterrupts(this.cpu, this.idt, this.softirqs, {
       serveCalls: () => this.driver.serve(),
       invalidateTlb: () => this.tlb.smpInvalidateInterrupt(),
-      timer: () => undefined,
+      timer: () => this.softirqs.raiseSoftirq(SOFTIRQ.TIMER_SOFTIRQ),
     })
     this.cpu.handlers.attention = (bits) => {
       if ((bits & ATTENTION.completion) !== 0) this.book.takeCompletions()
@@ -135,7 +141,10 @@ export class Kernel {
     this.book.onFreed = () => this.waits.recheck()
     this.calls.onOpen = () => this.watchdog.start()
     this.waits.onHold = () => this.idle.expectAnswer()
-    this.waits.lookAround.push(() => this.watchdog.look())
+    this.waits.lookAround.push(
+      () => this.watchdog.look(),
+      () => this.timer.check(),
+    )
     this.cpu.core.initBlocked = true
     // What an earlier life of this CPU left behind.
     this.book.sweep()
@@ -149,19 +158,28 @@ export class Kernel {
       this.events.emit('error', { cpu: id, name, error })
       return
     }
-    const what = error instanceof Error ? (error.stack ?? error.message) : String(error)
     this.cpu.platform.warn(
-      `interprocessor: "${name}" (vector ${vector}) threw on CPU ${id} and nobody waited: ${what}`,
+      `interprocessor: "${name}" (vector ${vector}) threw on CPU ${id} and nobody waited: ` +
+        describe(error),
     )
   }
 
   /** Ends this CPU's part: nothing of it calls back any more. */
-  shutDown(reason: unknown): void {
-    this.idle.stop()
+  shutDown(reason: Error): void {
     this.watchdog.stop()
+    this.timer.stop()
+    // What has been answered already is still told; nothing else will be.
+    this.cpu.core.deliverInterrupts('eventLoop')
     this.waits.abandon(reason)
+    this.calls.abandon(reason)
+    this.idle.stop()
     this.values.close()
   }
+}
+
+/** An error with its stack, for an operator. */
+export function describe(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error)
 }
 
 /**

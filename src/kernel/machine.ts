@@ -8,7 +8,7 @@ import { IpiError } from '../base/errors.ts'
 import { HEADER } from '../hardware/layout.ts'
 import { AddressSpace } from './address-space.ts'
 import { CallFamily } from './call-family.ts'
-import { Control, type StopMachineOptions } from './control.ts'
+import type { Control, StopMachineOptions } from './control.ts'
 import type { Cpu } from './cpu.ts'
 import type { CpuDownOptions, Hotplug, HotplugState, StartThread } from './hotplug.ts'
 import type { IrqHandler } from './idt.ts'
@@ -209,7 +209,11 @@ export class Machine extends CallFamily {
   /** @internal Brings up several at once. */
   async cpusUp(count: number): Promise<void> {
     const { hotplug, startThread } = this.#bootPart('cpuUp')
-    await hotplug.cpusUp(new Array<undefined>(count).fill(undefined), startThread, true)
+    await hotplug.cpusUp(
+      Array.from({ length: count }, () => undefined),
+      startThread,
+      true,
+    )
   }
 
   /**

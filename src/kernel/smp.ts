@@ -215,6 +215,7 @@ export class CallFunction {
         { functionName: record.name },
       )
     }
+    this.#waits.checkOpen()
     // Alone there is nobody to wait for: no lock, no interrupt, no check.
     if (targets.length > 0) this.#waits.checkMayWait(what, blocking)
     return { record, targets, local, info, wait, timeoutMs, signal }
@@ -296,7 +297,7 @@ export class CallFunction {
         this.#abandon(call)
         end(signal!.reason)
       }
-      const entry: OpenCall = { call, start: this.#cpu.platform.now() }
+      const entry: OpenCall = { call, start: this.#cpu.platform.now(), fail: end }
       this.open.add(entry)
       this.onOpen()
       this.#waits.hold()
@@ -344,6 +345,14 @@ export class CallFunction {
       return this.#waits.block(answered, plan.timeoutMs)
     } finally {
       this.open.delete(entry)
+    }
+  }
+
+  /** Fails every promise that is out: this CPU has left its machine. */
+  abandon(error: Error): void {
+    for (const { call, fail } of this.open) {
+      this.#abandon(call)
+      fail?.(error)
     }
   }
 

@@ -6,7 +6,7 @@
  * left without acknowledging, and the old space's mask bit cleared before its tables were left.
  */
 
-import { CpuMask } from '../base/cpu-mask.ts'
+import type { CpuMask } from '../base/cpu-mask.ts'
 import { assert } from '../base/assert.ts'
 import { IpiError } from '../base/errors.ts'
 import { CPU, CPU_STATE, HEADER, INIT_MM, MM, MM_COUNT_MAX, MM_WORDS } from '../hardware/layout.ts'

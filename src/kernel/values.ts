@@ -62,7 +62,7 @@ export class Values {
 
   /** Closes every port. */
   close(): void {
-    for (const cpu of [...this.#links.keys()]) this.dropPort(cpu)
+    for (const cpu of this.#links.keys()) this.dropPort(cpu)
   }
 
   /**

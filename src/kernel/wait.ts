@@ -30,6 +30,7 @@ export class Waits {
   readonly #pending = new Set<PendingWait>()
   #held = 0
   #pinned = false
+  #ended: Error | undefined
   /** Called when this thread begins to await something; kernel/idle.ts binds it. */
   onHold: () => void = () => undefined
   /** Called every LOOK_AROUND_MS of a blocking wait, with interrupts on. */
@@ -44,6 +45,7 @@ export class Waits {
    * in a handler, `IPI_CANNOT_BLOCK` for a blocking wait on a thread that must not block.
    */
   checkMayWait(what: string, blocking: boolean): void {
+    this.checkOpen()
     const cpu = this.#cpu
     if (cpu.inInterrupt) {
       throw new IpiError(
@@ -210,8 +212,14 @@ export class Waits {
     this.#cpu.platform.keepAlive(alive || this.#held > 0)
   }
 
-  /** Ends every pending wait with an error: the machine is closed. */
-  abandon(error: unknown): void {
+  /** Throws if this CPU has left its machine. */
+  checkOpen(): void {
+    if (this.#ended !== undefined) throw this.#ended
+  }
+
+  /** Ends every pending wait with an error, and every later one: this CPU has left its machine. */
+  abandon(error: Error): void {
+    this.#ended = error
     for (const pending of this.#pending) pending.settle(error)
   }
 }

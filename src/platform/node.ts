@@ -6,7 +6,7 @@ import { pathToFileURL } from 'node:url'
 import { isAbsolute } from 'node:path'
 import {
   MessageChannel,
-  MessagePort,
+  type MessagePort,
   receiveMessageOnPort,
   Worker,
   type TransferListItem,
@@ -31,7 +31,7 @@ class NodePort implements Port {
   }
 
   receive(): { readonly value: unknown } | undefined {
-    const received = receiveMessageOnPort(this.transferable) as { message: unknown } | undefined
+    const received = receiveMessageOnPort(this.transferable)
     return received === undefined ? undefined : { value: received.message }
   }
 

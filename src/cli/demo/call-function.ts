@@ -3,7 +3,7 @@
 import { CpuMask } from '../../index.ts'
 import { verify } from '../failure.ts'
 import { formatMicroseconds } from '../print.ts'
-import { readIcr, startDirectCall, takeDirectCallReport } from './cpu.ts'
+import { ping, readIcr, startDirectCall, takeDirectCallReport } from './cpu.ts'
 import type { Stage, Step } from './stage.ts'
 
 /** How long CPU 0 stands still for a call between two others, in milliseconds. */
@@ -16,6 +16,7 @@ export const callFunctionStep: Step = {
   about: 'When the call returns, the function has run on every CPU, and here is what each returned.',
 
   async run(stage) {
+    await stage.warmUp(() => stage.machine.smpCallFunction(ping))
     stage.header()
     await callOthers(stage)
     await callEach(stage)
@@ -82,7 +83,7 @@ async function callBetweenOthers(stage: Stage): Promise<void> {
   stage.show(
     {
       from,
-      sent: `smpCallFunctionSingle(${target}, ${name})`,
+      sent: `smpCallFunctionSingle(${target}, …)`,
       icr: report.icr,
       received,
       us: formatMicroseconds(report.us),
@@ -91,7 +92,7 @@ async function callBetweenOthers(stage: Stage): Promise<void> {
   )
   for (const line of judge(new Map([[target, report.result]]))) out.verified(line)
   out.verified(
-    `CPU ${from} reached CPU ${target} directly: CPU 0 stood still, interrupts off, until it was over`,
+    `CPU ${from} reached CPU ${target} directly: CPU 0 stood still, interrupts off`,
   )
 }
 

@@ -3,7 +3,7 @@
 import { verify } from '../failure.ts'
 import { formatMicroseconds } from '../print.ts'
 import { readIcr, readPage, SPACE } from './cpu.ts'
-import type { Stage, Step } from './stage.ts'
+import { describe, type Stage, type Step } from './stage.ts'
 
 const PAGE = 5
 const OLD_FRAME = 2
@@ -23,14 +23,15 @@ export const invalidateStep: Step = {
     board.writeFrame(NEW_FRAME, NEW_VALUE)
     board.mapPage(PAGE, OLD_FRAME)
     await expectEverywhere(stage, OLD_VALUE, 'before the change')
+    await stage.warmUp(() => space.flushTlbPage(PAGE + 1))
     out.verified(
-      `CPU ${all.toString()} read ${OLD_VALUE} through page ${PAGE}, and hold the translation`,
+      `${describe(all)} read ${OLD_VALUE} through page ${PAGE} and hold the translation`,
     )
 
     board.mapPage(PAGE, NEW_FRAME)
     await expectEverywhere(stage, OLD_VALUE, 'from the held copy, before the flush')
     out.verified(
-      `CPU 0 maps page ${PAGE} to ${NEW_VALUE}; all still read the stale ${OLD_VALUE} from their copies`,
+      `CPU 0 maps the page to ${NEW_VALUE}; all still read the stale ${OLD_VALUE} from their copies`,
     )
 
     stage.header()

@@ -3,7 +3,7 @@
 import { CpuMask } from '../../index.ts'
 import { verify } from '../failure.ts'
 import { handleVector, readIcr, sendToOthers, type Icr } from './cpu.ts'
-import type { Stage, Step } from './stage.ts'
+import { describe, type Stage, type Step } from './stage.ts'
 
 /** One sending: by whom, how, and whom it must reach. */
 interface Sending {
@@ -23,7 +23,7 @@ export const sendersStep: Step = {
     const vector = machine.allocVector()
     await machine.onEachCpu(handleVector, vector)
     out.indented(
-      `allocVector() gave 0x${vector.toString(16)}; CPU ${all.toString()} have a handler for it`,
+      `allocVector() gave 0x${vector.toString(16)}; ${describe(all)} have a handler behind it`,
     )
     stage.header()
     const sendings = [...fromHere(stage, vector), ...fromAnother(stage, vector)]
@@ -55,7 +55,7 @@ function fromHere({ machine, all, others }: Stage, vector: number): Sending[] {
     here(`sendIpiAll(${name})`, all, () => machine.sendIpiAll(vector)),
     here(`sendIpiAllButSelf(${name})`, others, () => machine.sendIpiAllButSelf(vector)),
     here(`sendIpiSelf(${name})`, CpuMask.of(self), () => machine.sendIpiSelf(vector)),
-    here(`sendIpiMask([${[...some].join(', ')}], ${name})`, some, () =>
+    here(`sendIpiMask(mask, ${name})`, some, () =>
       machine.sendIpiMask(some, vector),
     ),
   ]

@@ -26,16 +26,18 @@ export interface Act {
   readonly us: string
 }
 
+/** How often a path is taken before its time is shown. */
+const WARM_UP_ROUNDS = 50
 /** How long an interrupt may take to arrive before it counts as lost, in milliseconds. */
 const ARRIVAL_MS = 2000
 
 const COLUMNS: readonly Column[] = [
   { title: 'CPU', width: 3, align: 'right' },
-  { title: 'sends', width: 34, align: 'left' },
+  { title: 'sends', width: 27, align: 'left' },
   { title: 'ICR', width: 8, align: 'left' },
   { title: 'destination', width: 12, align: 'left' },
   { title: 'received', width: 8, align: 'left' },
-  { title: 'µs', width: 12, align: 'right' },
+  { title: 'µs', width: 9, align: 'right' },
 ]
 
 /** The stage of one demonstration. */
@@ -63,6 +65,11 @@ export class Stage {
     return this.all.without(this.machine.cpu.id)
   }
 
+  /** Acts many times unseen, so that times show the interrupt and not the compiler. */
+  async warmUp(act: () => Promise<unknown>): Promise<void> {
+    for (let round = 0; round < WARM_UP_ROUNDS; round++) await act()
+  }
+
   /** Writes the titles of the columns that {@link show} fills. */
   header(): void {
     this.out.header(COLUMNS)
@@ -72,9 +79,9 @@ export class Stage {
   show({ from, sent, icr, received, us }: Act, expected: CpuMask): void {
     verify(
       received.equals(expected),
-      `${sent} of CPU ${from} was for CPU ${list(expected)} and was received by ${list(received)}`,
+      `${sent} of CPU ${from} was for ${describe(expected)} and was received by ${describe(received)}`,
     )
-    const cells = [String(from), sent, formatWord(icr.low), destination(icr), list(received), us]
+    const cells = [String(from), sent, formatWord(icr.low), destination(icr), received.toString(), us]
     this.out.row(COLUMNS, cells)
   }
 
@@ -115,8 +122,10 @@ export class Stage {
   }
 }
 
-function list(mask: CpuMask): string {
-  return mask.isEmpty ? 'nobody' : mask.toString()
+/** A set of CPUs in words. */
+export function describe(mask: CpuMask): string {
+  if (mask.isEmpty) return 'nobody'
+  return `${mask.size === 1 ? 'CPU' : 'CPUs'} ${mask.toString()}`
 }
 
 /** The destination in words: the shorthand of bits 18 and 19, or the mask in the top byte. */

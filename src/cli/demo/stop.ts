@@ -3,7 +3,7 @@
 import { CpuMask } from '../../index.ts'
 import { verify } from '../failure.ts'
 import { formatMicroseconds } from '../print.ts'
-import type { Step } from './stage.ts'
+import { describe, type Step } from './stage.ts'
 
 export const stopStep: Step = {
   title: 'Stop',
@@ -13,13 +13,13 @@ export const stopStep: Step = {
     const start = performance.now()
     const stopped = await machine.smpSendStop()
     const us = (performance.now() - start) * 1000
-    verify(stopped.equals(others), `CPU ${stopped.toString()} stopped, not ${others.toString()}`)
+    verify(stopped.equals(others), `${describe(stopped)} stopped, not ${describe(others)}`)
     verify(
       machine.onlineMask.equals(CpuMask.of(machine.cpu.id)),
-      `CPU ${machine.onlineMask.toString()} are still online`,
+      `online are still ${describe(machine.onlineMask)}`,
     )
     out.verified(
-      `smpSendStop() has stopped CPU ${stopped.toString()} in ${formatMicroseconds(us)} µs`,
+      `smpSendStop() has stopped ${describe(stopped)} in ${formatMicroseconds(us)} µs`,
     )
   },
 }

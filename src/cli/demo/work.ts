@@ -2,7 +2,8 @@
 
 import { inspect } from 'node:util'
 import { verify } from '../failure.ts'
-import { countPrimes, countWords, reloadConfig } from '../tasks.ts'
+import { shorten } from '../print.ts'
+import { countPrimes, countWords, reload } from '../tasks.ts'
 import type { UserFunction } from '../user-module.ts'
 
 /** One function to be called, and what must come of it. */
@@ -24,6 +25,9 @@ export interface Work {
   readonly single: Job
 }
 
+/** How much of a result is shown, in characters. */
+const RESULT_WIDTH = 50
+
 const PRIMES_BELOW = 200_000
 /** How many primes there are below that. */
 const PRIME_COUNT = 17_984
@@ -34,14 +38,14 @@ const TEXT_WORDS = 10
 export function bundledWork(cpus: number): Work {
   return {
     others: {
-      name: reloadConfig.sharedName,
+      name: reload.sharedName,
       info: { version: 2, logLevel: 'debug' },
       judge: (versions) => {
         verify(
           [...versions.values()].every((version) => version === 1),
-          `reloadConfig replaced the versions ${inspect(versions)} where version 1 was expected`,
+          `reload replaced the versions ${inspect(versions)} where version 1 was expected`,
         )
-        return ['every one of them has replaced version 1 of the configuration by version 2']
+        return ['each of them has replaced version 1 of the configuration by version 2']
       },
     },
     each: {
@@ -51,7 +55,7 @@ export function bundledWork(cpus: number): Work {
         const total = [...counts.values()].reduce<number>((sum, count) => sum + Number(count), 0)
         verify(total === PRIME_COUNT, `countPrimes found ${total} primes, there are ${PRIME_COUNT}`)
         const parts = [...counts.values()].join(' + ')
-        return [`${parts} = ${total} primes below ${PRIMES_BELOW}, each CPU counted its share`]
+        return [`${parts} = ${total} primes below ${PRIMES_BELOW}`]
       },
     },
     single: {
@@ -73,14 +77,8 @@ export function usersWork({ sharedName }: UserFunction): Work {
   return {
     others: silent,
     each: job((results) =>
-      [...results].map(([cpu, result]) => `CPU ${cpu} returned ${shorten(inspect(result))}`),
+      [...results].map(([cpu, result]) => `CPU ${cpu} returned ${shorten(inspect(result), RESULT_WIDTH)}`),
     ),
     single: silent,
   }
-}
-
-/** One line of what may be long. */
-function shorten(text: string): string {
-  const line = text.replaceAll(/\s+/g, ' ')
-  return line.length <= 60 ? line : `${line.slice(0, 57)}...`
 }

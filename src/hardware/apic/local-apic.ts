@@ -41,6 +41,8 @@ export interface LocalApicOptions {
   readonly x2apicSupported?: boolean
   /** Milliseconds on a clock that never goes back, for the timer. Default: one that stands still. */
   readonly clock?: () => number
+  /** Told whenever `pollTimer` would give another time than before. */
+  readonly onTimerArmed?: () => void
 }
 
 /** What an APIC has counted since its thread made it. */
@@ -75,7 +77,12 @@ export class LocalApic {
     descriptors: readonly Descriptor[],
     options: LocalApicOptions = {},
   ) {
-    const { strict = false, x2apicSupported = true, clock = () => 0 } = options
+    const {
+      strict = false,
+      x2apicSupported = true,
+      clock = () => 0,
+      onTimerArmed = () => undefined,
+    } = options
     const page = new ApicPage(memory, cpu)
     const base = new ApicBase(memory, cpu, x2apicSupported)
     const interrupts = new InterruptState(memory, cpu)
@@ -84,7 +91,7 @@ export class LocalApic {
     const receiver = new Receiver(memory, { page, base, interrupts, errors, descriptor })
     const sender = new Sender(memory, receiver, errors, { cpu, descriptors, strict })
     const lvt = new LocalVectorTable(page, receiver)
-    const timer = new ApicTimer(page, clock, () => lvt.signal(REGISTER.lvtTimer))
+    const timer = new ApicTimer(page, clock, () => lvt.signal(REGISTER.lvtTimer), onTimerArmed)
     this.cpu = cpu
     this.#page = page
     this.#base = base

@@ -24,6 +24,7 @@ export class ApicTimer {
   readonly #page: ApicPage
   readonly #clock: () => number
   readonly #onExpiry: () => void
+  readonly #onArm: () => void
   /** The count, and the clock in ms, when it was last loaded. A count of 0 stands still. */
   #loadedCount = 0
   #loadedAt = 0
@@ -31,11 +32,15 @@ export class ApicTimer {
   #expiresAt = Infinity
   #deadline = 0n
 
-  /** `clock` gives milliseconds and never goes back; `onExpiry` raises the timer interrupt. */
-  constructor(page: ApicPage, clock: () => number, onExpiry: () => void) {
+  /**
+   * `clock` gives milliseconds and never goes back; `onExpiry` raises the timer interrupt; `onArm`
+   * is told whenever the time to ask again has changed.
+   */
+  constructor(page: ApicPage, clock: () => number, onExpiry: () => void, onArm: () => void) {
     this.#page = page
     this.#clock = clock
     this.#onExpiry = onExpiry
+    this.#onArm = onArm
   }
 
   /**
@@ -102,6 +107,7 @@ export class ApicTimer {
     this.#deadline = deadline
     this.#expiresAt = deadline === 0n ? Infinity : Number(deadline) / BUS_CYCLES_PER_MS
     this.poll()
+    this.#onArm()
   }
 
   /** RESET or INIT: counts and divide are 0, and nothing runs. */
@@ -116,6 +122,7 @@ export class ApicTimer {
     this.#loadedCount = count
     this.#loadedAt = at
     this.#expiresAt = count === 0 ? Infinity : at + this.#milliseconds(count)
+    this.#onArm()
   }
 
   #stop(): void {
