@@ -1,8 +1,9 @@
 /** `interprocessor call`: runs a function of the user's own module on every CPU, prints each result. */
 
 import { inspect } from 'node:util'
-import { boot, isIpiError, type Machine } from '../index.ts'
+import { boot, CpuMask, isIpiError, type IpiError, type Machine } from '../index.ts'
 import { UsageError } from './failure.ts'
+import type { Output } from './print.ts'
 import { entryFor, loadUserFunction, type UserFunction } from './user-module.ts'
 
 /** The options of the command. */
@@ -16,6 +17,11 @@ export interface CallOptions {
 type Outcome =
   | { readonly cpu: number; readonly ok: true; readonly result: unknown }
   | { readonly cpu: number; readonly ok: false; readonly error: unknown }
+
+/** The function was kept from running where nothing could have stopped it. */
+class NotRun extends Error {
+  override readonly name = 'NotRun'
+}
 
 /** Runs the command; gives its exit status. Throws {@link UsageError} for wrong input. */
 export async function call(
@@ -31,7 +37,7 @@ export async function call(
   if (options.json === true) printJson(fn, outcomes)
   else printText(outcomes)
   // A CPU that is still in the function would be waited for; the end of the process ends it too.
-  if (!outcomes.some(isLate)) await machine.close()
+  if (!outcomes.some((outcome) => !outcome.ok && isLate(outcome.error))) await machine.close()
   return outcomes.every(({ ok }) => ok) ? 0 : 1
 }
 
@@ -87,44 +93,61 @@ async function runEverywhere(
   }
   const here = machine.cpu.id
   const others = await Promise.all([...machine.onlineMask.without(here)].map(run))
-  const late = others.filter(isLate).map(({ cpu }) => cpu)
+  const late = others.filter((outcome) => !outcome.ok && isLate(outcome.error))
   if (late.length === 0) return [await run(here), ...others]
-  const error = new Error(`not run here, because CPU ${late.join(', ')} did not end in time`)
+  const list = CpuMask.from(late.map(({ cpu }) => cpu)).toString()
+  const error = new NotRun(`not run here, because CPU ${list} did not end in time`)
   return [{ cpu: here, ok: false, error }, ...others]
 }
 
-function isLate(outcome: Outcome): boolean {
-  return !outcome.ok && isIpiError(outcome.error) && outcome.error.code === 'IPI_TIMEOUT'
+function isLate(error: unknown): error is IpiError {
+  return isIpiError(error) && error.code === 'IPI_TIMEOUT'
 }
 
 function printText(outcomes: readonly Outcome[]): void {
+  const { stdout }: { readonly stdout: Output } = process
+  const colors = stdout.hasColors?.() ?? false
   for (const outcome of outcomes) {
-    const { cpu } = outcome
-    if (outcome.ok) console.log(`CPU ${cpu}: ${inspect(outcome.result, { depth: 8 })}`)
-    else console.error(`CPU ${cpu}: failed: ${inspect(outcome.error)}`)
+    if (!outcome.ok) printFailure(outcome.cpu, outcome.error)
+    else console.log(`CPU ${outcome.cpu}: ${inspect(outcome.result, { depth: 8, colors })}`)
   }
 }
 
 function printJson({ module, exportName }: UserFunction, outcomes: readonly Outcome[]): void {
   const ok = outcomes.every((outcome) => outcome.ok)
   const cpus = outcomes.map((outcome) =>
-    outcome.ok ? outcome : { ...outcome, error: describe(outcome.error) },
+    outcome.ok
+      ? { ...outcome, result: forJson(outcome.result) }
+      : { ...outcome, error: forJson(describe(outcome.error)) },
   )
-  console.log(JSON.stringify({ ok, module, function: exportName, cpus }, replaceForJson))
+  console.log(JSON.stringify({ ok, module, function: exportName, cpus }))
   for (const outcome of outcomes) {
-    if (!outcome.ok) console.error(`CPU ${outcome.cpu}: failed: ${inspect(outcome.error)}`)
+    if (!outcome.ok) printFailure(outcome.cpu, outcome.error)
   }
 }
 
-function describe(error: unknown): object {
-  if (!(error instanceof Error)) return { thrown: error }
-  const { name, message, stack } = error
-  return isIpiError(error) ? { name, code: error.code, message, stack } : { name, message, stack }
+function printFailure(cpu: number, error: unknown): void {
+  // Our own stack would only show this file; the remote one shows the user's line.
+  const text = isLate(error) || error instanceof NotRun ? error.message : inspect(error)
+  console.error(`CPU ${cpu}: failed: ${text}`)
 }
 
-/** What structured clone knows and JSON does not. */
-function replaceForJson(_key: string, value: unknown): unknown {
-  if (typeof value === 'bigint') return String(value)
-  if (value instanceof Map || value instanceof Set) return [...(value as Iterable<unknown>)]
-  return value
+function describe(error: unknown): unknown {
+  if (!(error instanceof Error)) return { thrown: error }
+  const { name, message, stack, code } = error as NodeJS.ErrnoException
+  return { name, code, message, stack }
+}
+
+/** What JSON can say of a value: maps and sets as arrays, and what it cannot say at all as text. */
+function forJson(value: unknown): unknown {
+  const replace = (_key: string, part: unknown): unknown => {
+    if (typeof part === 'bigint') return String(part)
+    return part instanceof Map || part instanceof Set ? [...(part as Iterable<unknown>)] : part
+  }
+  try {
+    const text = JSON.stringify(value, replace) as string | undefined
+    return text === undefined ? undefined : (JSON.parse(text) as unknown)
+  } catch {
+    return inspect(value)
+  }
 }

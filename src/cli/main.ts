@@ -63,9 +63,11 @@ async function run(args: readonly string[]): Promise<number> {
         'others have ended in time.\n\n' +
         'Exit status: 0 if it succeeded everywhere, 1 if it failed on some CPU, 2 for wrong input.',
     )
-    .action(async (module: string, name: string, json: string | undefined, options: CallOptions) => {
-      status = await call(module, name, json, options)
-    })
+    .action(
+      async (module: string, name: string, json: string | undefined, options: CallOptions) => {
+        status = await call(module, name, json, options)
+      },
+    )
 
   try {
     await program.parseAsync(args, { from: 'user' })

@@ -60,7 +60,15 @@ export class Printer {
 
   /** Writes the titles of a table. */
   header(columns: readonly Column[]): void {
-    this.indented(this.style('faint', align(columns, columns.map(({ title }) => title))))
+    this.indented(
+      this.style(
+        'faint',
+        align(
+          columns,
+          columns.map(({ title }) => title),
+        ),
+      ),
+    )
   }
 
   /** Writes one row of a table. */

@@ -64,7 +64,7 @@ function findModule(path: string): string {
     throw new UsageError(`there is no module ${file}; give the path of a JavaScript file`)
   }
   if (!stat.isFile()) {
-    throw new UsageError(`${file} is not a file; give the path of a JavaScript file in it`)
+    throw new UsageError(`${file} is not a file; give the path of a JavaScript file`)
   }
   return pathToFileURL(file).href
 }
@@ -98,7 +98,7 @@ function chooseExport(
   }
   const value = exported[name]
   if (typeof value !== 'function') {
-    throw new UsageError(`"${name}" of ${path} is ${typeof value}, not a function; ${list}`)
+    throw new UsageError(`"${name}" of ${path} is not a function but ${typeof value}; ${list}`)
   }
   checkCallable(value, name, path)
   return name
@@ -106,7 +106,7 @@ function chooseExport(
 
 /** What an interrupt runs is synchronous and an ordinary call. */
 function checkCallable(fn: object, name: string, path: string): void {
-  if (/^Async/.test(fn.constructor.name)) {
+  if (fn.constructor.name.startsWith('Async')) {
     throw new UsageError(
       `"${name}" of ${path} is asynchronous, and an interrupt runs only what is synchronous; ` +
         'export a function without async that starts the work and returns',

@@ -93,9 +93,10 @@ export class Core {
    * answer from an old value; every ATOMIC_LOOK_EVERY-th look is atomic and bounds the delay.
    */
   poll(): void {
+    this.#shadow = false
     if (
       this.#words[this.#attentionAt] !== 0 ||
-      this.#shadow ||
+      this.#softAttention !== 0 ||
       this.apic.hasPending ||
       (++this.#looks & (ATOMIC_LOOK_EVERY - 1)) === 0
     ) {
@@ -119,8 +120,8 @@ export class Core {
     if (path === 'forced' && this.#shadow) return false
     this.#shadow = false
     // Pairs with Descriptor.attend: an attention bit that this load misses was set after it, and
-    // its sender then reads our state after we last wrote it.
-    if (load(this.#words, this.#attentionAt) !== 0) {
+    // its sender then reads our state after we last wrote it. The plain read only saves the load.
+    if (this.#words[this.#attentionAt] !== 0 || load(this.#words, this.#attentionAt) !== 0) {
       this.#softAttention |= this.apic.harvest() & SOFT_ATTENTION
     }
     const outerPath = this.#path

@@ -35,7 +35,7 @@ export class Idt {
   readonly #cpu: Cpu
   readonly #builder: EntryBuilder
   readonly #softirqs: Softirqs
-  readonly #actions = new Map<number, IrqAction>()
+  readonly #actions: (IrqAction | undefined)[] = Array.from({ length: GATE_COUNT }, () => undefined)
   readonly #entries = new Map<number, InterruptEntry>()
 
   constructor(cpu: Cpu, builder: EntryBuilder, softirqs: Softirqs) {
@@ -74,7 +74,7 @@ export class Idt {
         'requestIrq(vector, name, handler) takes a number, a string and a function',
       )
     }
-    const owner = this.#actions.get(vector)
+    const owner = this.#actions[vector]
     if (owner !== undefined) {
       throw new IpiError(
         'IPI_VECTOR_IN_USE',
@@ -83,24 +83,25 @@ export class Idt {
         { cpu: this.#cpu.id, vector },
       )
     }
-    this.#actions.set(vector, { name, handler })
+    this.#actions[vector] = { name, handler }
     or(this.#cpu.memory.words, HEADER.vectorMask + (vector >>> 5), 1 << (vector & 31))
   }
 
   /** `free_irq`: takes the handler of this CPU away. Throws `IPI_INVALID_VECTOR` if there is none. */
   freeIrq(vector: number): void {
     checkDeviceVector(vector)
-    if (!this.#actions.delete(vector)) {
+    if (this.#actions[vector] === undefined) {
       throw new IpiError('IPI_INVALID_VECTOR', `vector ${vector} has no handler on this CPU`, {
         cpu: this.#cpu.id,
         vector,
       })
     }
+    this.#actions[vector] = undefined
   }
 
   /** The name an application gave to its handler of a vector. */
   irqName(vector: number): string | undefined {
-    return this.#actions.get(vector)?.name
+    return this.#actions[vector]?.name
   }
 
   /**
@@ -143,7 +144,7 @@ export class Idt {
    */
   #doIrq(regs: PtRegs): void {
     const { vector } = regs
-    const action = this.#actions.get(vector)
+    const action = this.#actions[vector]
     this.#cpu.apic.eoi()
     if (action === undefined) return this.#ackBadIrq(vector)
     this.#softirqs.irqEnter()

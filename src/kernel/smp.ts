@@ -285,28 +285,28 @@ export class CallFunction {
   #answers(plan: CallPlan, call: Call): Promise<void> {
     const { signal, timeoutMs } = plan
     return new Promise((resolve, reject) => {
-      const end = (error?: unknown): void => {
+      const end = (settle: () => void): void => {
         this.open.delete(entry)
         timer?.cancel()
         signal?.removeEventListener('abort', onAbort)
         this.#waits.release()
-        if (error === undefined) resolve()
-        else reject(error)
+        settle()
       }
+      const fail = (error: unknown): void => end(() => reject(error))
       const onAbort = (): void => {
         this.#abandon(call)
-        end(signal!.reason)
+        fail(signal!.reason)
       }
-      const entry: OpenCall = { call, start: this.#cpu.platform.now(), fail: end }
+      const entry: OpenCall = { call, start: this.#cpu.platform.now(), fail }
       this.open.add(entry)
       this.onOpen()
       this.#waits.hold()
       const timer =
         timeoutMs === Infinity
           ? undefined
-          : this.#cpu.platform.startTimer(timeoutMs, () => end(this.#timeout(call, timeoutMs)))
+          : this.#cpu.platform.startTimer(timeoutMs, () => fail(this.#timeout(call, timeoutMs)))
       signal?.addEventListener('abort', onAbort)
-      call.onSettled = () => end()
+      call.onSettled = () => end(resolve)
     })
   }
 

@@ -18,7 +18,10 @@ const SPINS_PER_LOOK = 128
 /** A wait in progress on the event loop. */
 interface PendingWait {
   readonly condition: () => boolean
-  readonly settle: (error?: unknown) => void
+  /** Ends the wait, and tells its promise how. */
+  readonly end: (settle: () => void) => void
+  readonly resolve: () => void
+  readonly reject: (error: unknown) => void
 }
 
 /** Something to be done now and then while this CPU waits. */
@@ -152,22 +155,24 @@ export class Waits {
     if (this.#holds(condition)) return Promise.resolve()
     return new Promise((resolve, reject) => {
       let timer: Timer | undefined
-      const onAbort = (): void => pending.settle(signal!.reason)
+      const fail = (error: unknown): void => pending.end(() => reject(error))
+      const onAbort = (): void => fail(signal!.reason)
       const pending: PendingWait = {
         condition,
-        settle: (error) => {
+        resolve,
+        reject,
+        end: (settle) => {
           if (!this.#pending.delete(pending)) return
           timer?.cancel()
           signal?.removeEventListener('abort', onAbort)
           this.release()
-          if (error === undefined) resolve()
-          else reject(error)
+          settle()
         },
       }
       this.#pending.add(pending)
       this.hold()
       if (timeoutMs < Infinity) {
-        timer = this.#cpu.platform.startTimer(timeoutMs, () => pending.settle(onTimeout()))
+        timer = this.#cpu.platform.startTimer(timeoutMs, () => fail(onTimeout()))
       }
       signal?.addEventListener('abort', onAbort)
     })
@@ -176,7 +181,7 @@ export class Waits {
   /** Looks at every pending condition: called for ATTENTION.wake. */
   recheck(): void {
     for (const pending of this.#pending) {
-      if (this.#holds(pending.condition)) pending.settle()
+      if (this.#holds(pending.condition)) pending.end(pending.resolve)
     }
   }
 
@@ -220,7 +225,7 @@ export class Waits {
   /** Ends every pending wait with an error, and every later one: this CPU has left its machine. */
   abandon(error: Error): void {
     this.#ended = error
-    for (const pending of this.#pending) pending.settle(error)
+    for (const pending of this.#pending) pending.end(() => pending.reject(error))
   }
 }
 

@@ -4,7 +4,8 @@ import { CpuMask } from '../../index.ts'
 import { verify } from '../failure.ts'
 import { formatMicroseconds } from '../print.ts'
 import { ping, readIcr, startDirectCall, takeDirectCallReport } from './cpu.ts'
-import type { Stage, Step } from './stage.ts'
+import { ROUNDS } from './limits.ts'
+import { median, type Stage, type Step } from './stage.ts'
 
 /** How long CPU 0 stands still for a call between two others, in milliseconds. */
 const STILL_MS = 2000
@@ -13,15 +14,38 @@ const LOOK_MS = 1
 
 export const callFunctionStep: Step = {
   title: 'Call a function: vector 0xfb',
-  about: 'When the call returns, the function has run on every CPU, and here is what each returned.',
+  about: `The call returns when the function has run everywhere. ping: median of ${ROUNDS}.`,
 
   async run(stage) {
-    await stage.warmUp(() => stage.machine.smpCallFunction(ping))
     stage.header()
+    await callNothing(stage)
     await callOthers(stage)
     await callEach(stage)
     await callBetweenOthers(stage)
   },
+}
+
+/** What a call costs by itself. */
+async function callNothing(stage: Stage): Promise<void> {
+  const { machine, others } = stage
+  const times: number[] = []
+  const { received } = await stage.observe('CAL', async () => {
+    for (let round = 0; round < ROUNDS; round++) {
+      const start = performance.now()
+      await machine.smpCallFunction(ping, stage.work.others.info)
+      times.push((performance.now() - start) * 1000)
+    }
+  })
+  stage.show(
+    {
+      from: machine.cpu.id,
+      sent: 'smpCallFunction(ping)',
+      icr: readIcr(),
+      received,
+      us: formatMicroseconds(median(times)),
+    },
+    others,
+  )
 }
 
 async function callOthers(stage: Stage): Promise<void> {
@@ -91,9 +115,7 @@ async function callBetweenOthers(stage: Stage): Promise<void> {
     CpuMask.of(target),
   )
   for (const line of judge(new Map([[target, report.result]]))) out.verified(line)
-  out.verified(
-    `CPU ${from} reached CPU ${target} directly: CPU 0 stood still, interrupts off`,
-  )
+  out.verified(`CPU ${from} reached CPU ${target} directly: CPU 0 stood still, interrupts off`)
 }
 
 function standStill({ machine, board }: Stage): void {

@@ -1,4 +1,4 @@
-/** How many CPUs a demonstration has. */
+/** The numbers of a demonstration: how many CPUs, how many rounds. */
 
 import { availableParallelism } from 'node:os'
 
@@ -13,3 +13,6 @@ const CPU_COUNT_USUAL = 4
 export function defaultCpuCount(): number {
   return Math.min(CPU_COUNT_MAX, Math.max(CPU_COUNT_USUAL, availableParallelism()))
 }
+
+/** How often something is done whose time is shown as a median. */
+export const ROUNDS = 25

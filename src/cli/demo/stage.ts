@@ -3,7 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { CpuMask, type Machine } from '../../index.ts'
 import { verify } from '../failure.ts'
-import { formatMicroseconds, formatWord, type Column, type Printer } from '../print.ts'
+import { formatWord, type Column, type Printer } from '../print.ts'
 import type { Board } from './board.ts'
 import type { Icr } from './cpu.ts'
 import type { Work } from './work.ts'
@@ -26,8 +26,6 @@ export interface Act {
   readonly us: string
 }
 
-/** How often a path is taken before its time is shown. */
-const WARM_UP_ROUNDS = 50
 /** How long an interrupt may take to arrive before it counts as lost, in milliseconds. */
 const ARRIVAL_MS = 2000
 
@@ -37,7 +35,7 @@ const COLUMNS: readonly Column[] = [
   { title: 'ICR', width: 8, align: 'left' },
   { title: 'destination', width: 12, align: 'left' },
   { title: 'received', width: 8, align: 'left' },
-  { title: 'µs', width: 9, align: 'right' },
+  { title: 'µs', width: 11, align: 'right' },
 ]
 
 /** The stage of one demonstration. */
@@ -65,11 +63,6 @@ export class Stage {
     return this.all.without(this.machine.cpu.id)
   }
 
-  /** Acts many times unseen, so that times show the interrupt and not the compiler. */
-  async warmUp(act: () => Promise<unknown>): Promise<void> {
-    for (let round = 0; round < WARM_UP_ROUNDS; round++) await act()
-  }
-
   /** Writes the titles of the columns that {@link show} fills. */
   header(): void {
     this.out.header(COLUMNS)
@@ -81,7 +74,14 @@ export class Stage {
       received.equals(expected),
       `${sent} of CPU ${from} was for ${describe(expected)} and was received by ${describe(received)}`,
     )
-    const cells = [String(from), sent, formatWord(icr.low), destination(icr), received.toString(), us]
+    const cells = [
+      String(from),
+      sent,
+      formatWord(icr.low),
+      destination(icr),
+      received.toString(),
+      us,
+    ]
     this.out.row(COLUMNS, cells)
   }
 
@@ -113,13 +113,16 @@ export class Stage {
     )
   }
 
-  /** How long after `start` the first and the last CPU of a mask stamped the board. */
-  spread(mask: CpuMask, start: bigint): string {
+  /** How many microseconds after `start` each CPU of a mask stamped the board, ascending. */
+  delays(mask: CpuMask, start: bigint): number[] {
     const us = [...mask].map((cpu) => Number(this.board.stampOf(cpu) - start) / 1000)
-    const first = formatMicroseconds(Math.min(...us))
-    const last = formatMicroseconds(Math.max(...us))
-    return first === last ? first : `${first}-${last}`
+    return us.sort((a, b) => a - b)
   }
+}
+
+/** The middle one of some measurements. */
+export function median(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[values.length >>> 1]!
 }
 
 /** A set of CPUs in words. */

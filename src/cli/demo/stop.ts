@@ -18,8 +18,6 @@ export const stopStep: Step = {
       machine.onlineMask.equals(CpuMask.of(machine.cpu.id)),
       `online are still ${describe(machine.onlineMask)}`,
     )
-    out.verified(
-      `smpSendStop() has stopped ${describe(stopped)} in ${formatMicroseconds(us)} µs`,
-    )
+    out.verified(`smpSendStop() has stopped ${describe(stopped)} in ${formatMicroseconds(us)} µs`)
   },
 }

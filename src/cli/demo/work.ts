@@ -77,7 +77,9 @@ export function usersWork({ sharedName }: UserFunction): Work {
   return {
     others: silent,
     each: job((results) =>
-      [...results].map(([cpu, result]) => `CPU ${cpu} returned ${shorten(inspect(result), RESULT_WIDTH)}`),
+      [...results].map(
+        ([cpu, result]) => `CPU ${cpu} returned ${shorten(inspect(result), RESULT_WIDTH)}`,
+      ),
     ),
     single: silent,
   }

@@ -85,9 +85,10 @@ export class InterruptState {
 
   /**
    * Requests the vectors whose bits are set in word `word` of the 256; `level` marks those that are
-   * level-triggered. Vectors already requested merge. At least one bit must be set.
+   * level-triggered. Vectors already requested merge.
    */
   request(word: number, vectors: number, level: number): void {
+    if (vectors === 0) return
     const irr = this.#irr + word * STRIDE
     const tmr = this.#tmr + word * STRIDE
     this.#words[tmr] = (this.#words[tmr]! & ~vectors) | level

@@ -39,8 +39,9 @@ export class Receiver {
   /** Messages of a delivery mode that this machine lacks. */
   refusedCount = 0
   readonly #words: SharedWords
-  readonly #cpuPage: number
-  readonly #page: ApicPage
+  readonly #levelAt: number
+  readonly #stateAt: number
+  readonly #svrAt: number
   readonly #base: ApicBase
   readonly #interrupts: InterruptState
   readonly #errors: ErrorStatus
@@ -49,8 +50,10 @@ export class Receiver {
 
   constructor(memory: MachineMemory, parts: ReceiverParts) {
     this.#words = memory.words
-    this.#cpuPage = memory.cpuPage(parts.page.cpu)
-    this.#page = parts.page
+    const { cpu } = parts.page
+    this.#levelAt = memory.cpuPage(cpu) + CPU.levelPosts
+    this.#stateAt = memory.cpuPage(cpu) + CPU.state
+    this.#svrAt = memory.apicPage(cpu) + (REGISTER.svr >>> 2)
     this.#base = parts.base
     this.#interrupts = parts.interrupts
     this.#errors = parts.errors
@@ -75,22 +78,32 @@ export class Receiver {
   harvest(): number {
     const attention = this.#descriptor.takeAttention()
     for (let rest = attention & POSTED_WORDS; rest !== 0; rest &= rest - 1) {
-      this.#takePosted(lowestBit(rest))
+      const word = lowestBit(rest)
+      const posted = this.#descriptor.takePosted(word)
+      // Nearly always: legal vectors, edge-triggered, and an APIC that takes them.
+      if (word !== 0 && this.#words[this.#levelAt + word] === 0 && this.#takesFixed()) {
+        this.#interrupts.request(word, posted, 0)
+      } else {
+        this.#sort(word, posted)
+      }
     }
+    if ((attention & (ATTENTION.nmi | ATTENTION.initSipi)) !== 0) this.#takeLatches(attention)
+    return attention
+  }
+
+  #takeLatches(attention: number): void {
     if ((attention & ATTENTION.nmi) !== 0) this.acceptNmi(this.#descriptor.takeNmis())
     if ((attention & ATTENTION.initSipi) !== 0) {
       this.acceptInitSipi(this.#descriptor.takeInitSipi())
     }
-    return attention
   }
 
-  #takePosted(word: number): void {
-    const posted = this.#descriptor.takePosted(word)
+  #sort(word: number, posted: number): void {
     if (posted === 0) return
     // A sender marks a vector as level-triggered before it posts it, so the marks of what we have
     // just taken are in sight, even plainly read. Only those are taken: another mark in the word
     // may belong to a post that is still on its way.
-    const at = this.#cpuPage + CPU.levelPosts + word
+    const at = this.#levelAt + word
     let level = this.#words[at]! & posted
     if (level !== 0) level = and(this.#words, at, ~posted) & posted
     this.#accept(word, posted, level)
@@ -110,15 +123,16 @@ export class Receiver {
       vectors &= ~ILLEGAL_VECTORS
     }
     if (vectors === 0) return
-    if (this.#discards()) this.discardedCount += countBits(vectors)
-    else this.#interrupts.request(word, vectors, level & vectors)
+    if (this.#takesFixed()) this.#interrupts.request(word, vectors, level & vectors)
+    else this.discardedCount += countBits(vectors)
   }
 
-  /** What is requested already is kept while this holds; what arrives is lost. */
-  #discards(): boolean {
+  /** What is requested already is kept while this does not hold; what arrives is lost. */
+  #takesFixed(): boolean {
     return (
-      (this.#page.get(REGISTER.svr) & SVR.enabled) === 0 ||
-      this.#words[this.#cpuPage + CPU.state] === CPU_STATE.waitingForSipi
+      (this.#words[this.#svrAt]! & SVR.enabled) !== 0 &&
+      this.#words[this.#stateAt] !== CPU_STATE.waitingForSipi &&
+      this.#base.mode !== 'disabled'
     )
   }
 
