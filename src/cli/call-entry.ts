@@ -1,4 +1,4 @@
-/** What every CPU of `interprocessor call` imports first: the user's module, by its own URL's query. */
+/** What every CPU of `interprocessor call` imports: it shares what its own URL's query names. */
 
 import { shareFromUrl } from './user-module.ts'
 

@@ -1,4 +1,4 @@
-/** `interprocessor call`: runs a function of the user's own module on every CPU, prints each result. */
+/** `interprocessor call`: runs a function of the user's own module on every CPU. */
 
 import { inspect } from 'node:util'
 import { boot, CpuMask, isIpiError, type IpiError, type Machine } from '../index.ts'
@@ -33,7 +33,7 @@ export async function call(
   const info = parseJson(json)
   const fn = await loadUserFunction(path, name)
   const machine = await bootWith(fn, options)
-  const outcomes = await runEverywhere(machine, fn, info)
+  const outcomes = await runEverywhere(machine, fn, info, options.timeoutMs)
   if (options.json === true) printJson(fn, outcomes)
   else printText(outcomes)
   // A CPU that is still in the function would be waited for; the end of the process ends it too.
@@ -47,17 +47,16 @@ function parseJson(json: string | undefined): unknown {
     return JSON.parse(json) as unknown
   } catch (error) {
     throw new UsageError(
-      `the argument is not JSON: ${(error as Error).message}. Quote it for the shell, and strings ` +
-        `for JSON: '"text"', '{ "level": 3 }'`,
+      `the argument is not JSON: ${(error as Error).message}. Quote it for the shell, and ` +
+        `strings for JSON: '"text"', '{ "level": 3 }'`,
     )
   }
 }
 
-async function bootWith(fn: UserFunction, { cpus, timeoutMs }: CallOptions): Promise<Machine> {
+async function bootWith(fn: UserFunction, { cpus }: CallOptions): Promise<Machine> {
   try {
     return await boot({
       ...(cpus === undefined ? {} : { cpus }),
-      timeoutMs,
       entry: entryFor(new URL('./call-entry.js', import.meta.url), fn),
     })
   } catch (error) {
@@ -80,10 +79,12 @@ async function runEverywhere(
   machine: Machine,
   { sharedName }: UserFunction,
   info: unknown,
+  timeoutMs: number,
 ): Promise<Outcome[]> {
   const run = async (cpu: number): Promise<Outcome> => {
     try {
-      return { cpu, ok: true, result: await machine.smpCallFunctionSingle(cpu, sharedName, info) }
+      const result = await machine.smpCallFunctionSingle(cpu, sharedName, info, { timeoutMs })
+      return { cpu, ok: true, result }
     } catch (error) {
       if (isIpiError(error) && error.code === 'IPI_ASYNC_FUNCTION') {
         throw new UsageError(error.message, { cause: error })
@@ -96,7 +97,7 @@ async function runEverywhere(
   const late = others.filter((outcome) => !outcome.ok && isLate(outcome.error))
   if (late.length === 0) return [await run(here), ...others]
   const list = CpuMask.from(late.map(({ cpu }) => cpu)).toString()
-  const error = new NotRun(`not run here, because CPU ${list} did not end in time`)
+  const error = new NotRun(`not run here, because CPU ${list} did not answer in time`)
   return [{ cpu: here, ok: false, error }, ...others]
 }
 

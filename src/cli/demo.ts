@@ -1,4 +1,4 @@
-/** `interprocessor demo`: every kind of interrupt and every sender, between real threads, verified. */
+/** `interprocessor demo`: each kind of interrupt and each sender, between threads, verified. */
 
 import { availableParallelism } from 'node:os'
 import { boot, isIpiError, type Machine } from '../index.ts'
@@ -72,24 +72,28 @@ function introduce(
   fn: UserFunction | undefined,
 ): void {
   const online = machine.onlineMask
-  const processors = availableParallelism()
+  const workers = online.size === 2 ? 'is a worker thread' : 'are worker threads'
   out.line(out.style('title', 'Interprocessor interrupts between real threads'))
   out.indented(
-    `${online.size} CPUs, up in ${Math.round(bootMs)} ms: this thread is CPU 0, worker threads ` +
-      `are ${describe(online.without(0))}.`,
+    `${online.size} CPUs, up in ${Math.round(bootMs)} ms: CPU 0 is this thread, ` +
+      `${describe(online.without(0))} ${workers}.`,
   )
-  out.indented(
-    online.size > processors
-      ? `${processors === 1 ? '1 processor runs one thread' : `${processors} processors run ${processors} threads`} ` +
-          'at once here; the others wait for their turn, and times show that.'
-      : `${processors} processors are here, so all CPUs run at once.`,
-  )
+  out.indented(describeProcessors(availableParallelism(), online.size))
   out.indented(
     fn === undefined
       ? 'They run the bundled tasks; your own: --module path/to/module.mjs --function name'
       : `They run ${fn.exportName} of ${fn.module}`,
   )
   out.indented('ICR is what the sender wrote into its interrupt command register; µs are measured.')
+}
+
+function describeProcessors(processors: number, cpus: number): string {
+  if (cpus <= processors) return `${processors} processors are here, so all CPUs run at once.`
+  const here =
+    processors === 1
+      ? '1 processor runs one thread'
+      : `${processors} processors run ${processors} threads`
+  return `${here} at once here; the others wait for their turn, and times show that.`
 }
 
 function seconds(ms: number): string {

@@ -1,4 +1,4 @@
-/** The two ways in which a command fails: wrong input ends with status 2, everything else with 1. */
+/** The ways in which a command fails: wrong input ends with status 2, everything else with 1. */
 
 /** The user asked for something that cannot be done; the message says what to do instead. */
 export class UsageError extends Error {

@@ -1,9 +1,9 @@
 #!/usr/bin/env node
-/** The command line: parses, runs a command, and turns what it gives or throws into an exit status. */
+/** The command line: parses, runs a command, and turns what comes of it into an exit status. */
 
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError, InvalidArgumentError } from 'commander'
-import { isIpiError } from '../index.ts'
+import { SmpCallError } from '../index.ts'
 import { call, type CallOptions } from './call.ts'
 import { demo, type DemoOptions } from './demo.ts'
 import { CPU_COUNT_MAX, CPU_COUNT_MIN, defaultCpuCount } from './demo/limits.ts'
@@ -59,8 +59,8 @@ async function run(args: readonly string[]): Promise<number> {
     .option('--json', 'print one JSON object for programs to read')
     .addHelpText(
       'after',
-      '\nEvery CPU imports the module. CPU 0, this thread, runs the function last, and only if the\n' +
-        'others have ended in time.\n\n' +
+      '\nEvery CPU imports the module. CPU 0, this thread, runs the function last, and only if\n' +
+        'the others have answered in time.\n\n' +
         'Exit status: 0 if it succeeded everywhere, 1 if it failed on some CPU, 2 for wrong input.',
     )
     .action(
@@ -87,9 +87,15 @@ function report(error: unknown): number {
     console.error(`interprocessor: ${error.message}`)
     return STATUS.usage
   }
-  if (error instanceof DemoFailure) console.error(`interprocessor: FAILED: ${error.message}`)
-  else if (isIpiError(error)) console.error(`interprocessor: ${error.code}:`, error)
-  else console.error('interprocessor:', error)
+  if (error instanceof SmpCallError) {
+    // Each CPU's error is in it; one of them tells enough.
+    console.error(`interprocessor: ${error.message}`)
+    console.error(error.cause)
+  } else if (error instanceof DemoFailure) {
+    console.error(`interprocessor: FAILED: ${error.message}`)
+  } else {
+    console.error('interprocessor:', error)
+  }
   return STATUS.failure
 }
 
@@ -113,8 +119,8 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 })
 
 const status = await run(process.argv.slice(2))
-// Not left to the event loop: a user's module may keep it alive, or a thread may never end. What was
-// printed goes out first.
+// Not left to the event loop: a user's module may keep it alive, or a thread may never end. What
+// was printed goes out first.
 for (const stream of [process.stdout, process.stderr]) {
   await new Promise<void>((resolve) => stream.write('', () => resolve()))
 }

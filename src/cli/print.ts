@@ -32,13 +32,13 @@ export class Printer {
 
   constructor(output: Output) {
     this.#output = output
-    // Asked here, because styleText of Node 20 colours pipes too.
+    // Asked of this stream: styleText would ask process.stdout, or on older releases of 20 nobody.
     this.#colours = output.hasColors?.() ?? false
   }
 
   /** Colours a text, or leaves it as it is. */
   style(style: Style, text: string): string {
-    return this.#colours ? styleText(STYLES[style], text) : text
+    return this.#colours ? styleText(STYLES[style], text, { validateStream: false }) : text
   }
 
   /** Writes one line. */

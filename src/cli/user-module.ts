@@ -12,7 +12,7 @@ export interface UserFunction {
   readonly module: string
   /** What the module calls it. */
   readonly exportName: string
-  /** What the machine calls it: the export's name, or the name under which it was shared already. */
+  /** What the machine calls it: the export's name, or the one under which it was shared before. */
   readonly sharedName: string
 }
 
@@ -84,10 +84,9 @@ function chooseExport(
   path: string,
 ): string {
   const functions = Object.keys(exported).filter((key) => typeof exported[key] === 'function')
+  const what = functions.length === 1 ? 'the function' : 'these functions:'
   const list =
-    functions.length === 0
-      ? 'it exports no function'
-      : `it exports ${functions.length === 1 ? 'the function' : 'these functions:'} ${functions.join(', ')}`
+    functions.length === 0 ? 'it exports no function' : `it exports ${what} ${functions.join(', ')}`
   if (name === undefined) {
     const [only] = functions
     if (only !== undefined && functions.length === 1) return chooseExport(exported, only, path)

@@ -50,6 +50,7 @@ export class Core {
   #softAttention = 0
   #looks = 0
   #path: EntryPath = 'safepoint'
+  #retired = false
   /**
    * While true an INIT stays latched, as it does in system-management mode: a thread cannot throw
    * away the JavaScript that is on its stack.
@@ -74,18 +75,32 @@ export class Core {
     return this.#path
   }
 
+  /** Every change of the flag goes through here: others read the word when they ask what we do. */
+  #setFlag(flag: boolean): void {
+    this.#interruptFlag = flag
+    this.#words[this.#page + CPU.interruptsOff] = flag ? 0 : 1
+  }
+
   /** CLI: maskable interrupts wait from here on. */
   cli(): void {
-    this.#interruptFlag = false
+    this.#setFlag(false)
     this.#shadow = false
   }
 
   /** STI: maskable interrupts are taken again, one safepoint from now. Opens no window by itself. */
   sti(): void {
     if (!this.#interruptFlag) {
-      this.#interruptFlag = true
+      this.#setFlag(true)
       this.#shadow = true
     }
+  }
+
+  /**
+   * This thread is the CPU no more. Its number may have another life at once, so from here on
+   * nothing is taken from the shared page, and the state there is not this thread's to write.
+   */
+  retire(): void {
+    this.#retired = true
   }
 
   /**
@@ -117,7 +132,7 @@ export class Core {
    * maskable ones pending. Gives whether anything was taken.
    */
   deliverInterrupts(path: EntryPath): boolean {
-    if (path === 'forced' && this.#shadow) return false
+    if (this.#retired || (path === 'forced' && this.#shadow)) return false
     this.#shadow = false
     // Pairs with Descriptor.attend: an attention bit that this load misses was set after it, and
     // its sender then reads our state after we last wrote it. The plain read only saves the load.
@@ -136,7 +151,7 @@ export class Core {
   #deliver(): boolean {
     const { apic } = this
     let taken = false
-    for (;;) {
+    while (!this.#retired) {
       if (apic.latchPending && this.#takeLatched()) {
         taken = true
         continue
@@ -153,6 +168,7 @@ export class Core {
       }
       taken = true
     }
+    return taken
   }
 
   /** Takes one of what no flag keeps out, the strongest first. Gives whether there was one. */
@@ -168,22 +184,22 @@ export class Core {
   #attend(): void {
     const bits = this.#softAttention
     this.#softAttention = 0
-    this.#interruptFlag = false
+    this.#setFlag(false)
     try {
       this.#handlers.attention(bits)
     } finally {
-      this.#interruptFlag = true
+      this.#setFlag(true)
     }
   }
 
   /** Through an interrupt gate and back: the flag is cleared on the way in, restored by IRET. */
   #enter(vector: number): void {
     const flag = this.#interruptFlag
-    this.#interruptFlag = false
+    this.#setFlag(false)
     try {
       this.#handlers.gates[vector]!(vector, flag)
     } finally {
-      this.#interruptFlag = flag
+      this.#setFlag(flag)
       this.#shadow = false
     }
   }
@@ -194,11 +210,11 @@ export class Core {
     this.apic.nmiBlocked = true
     this.apic.nmiPending--
     const flag = this.#interruptFlag
-    this.#interruptFlag = false
+    this.#setFlag(false)
     try {
       this.#handlers.nmi()
     } finally {
-      this.#interruptFlag = flag
+      this.#setFlag(flag)
       this.apic.nmiBlocked = false
     }
   }
@@ -213,8 +229,7 @@ export class Core {
   }
 
   #takeInit(): void {
-    this.#interruptFlag = false
-    this.#shadow = false
+    this.cli()
     this.apic.initPending = false
     this.apic.reset('init')
     this.#handlers.init()
@@ -238,6 +253,7 @@ export class Core {
    * this store: it pairs with Descriptor.attend, which sets attention and then loads the state.
    */
   set state(state: number) {
+    if (this.#retired) return
     store(this.#words, this.#page + CPU.state, state)
   }
 
@@ -258,6 +274,7 @@ export class Core {
    * on the value read; a sender who posts after the harvest has changed it.
    */
   hlt(timeoutMs: number, now: () => number): boolean {
+    if (this.#retired) return false
     const outerState = this.state
     const deadline = now() + timeoutMs
     this.#shadow = false

@@ -93,6 +93,8 @@ export const HEADER = {
   flushMm: 417,
   /** `flush_va`: the address, or FLUSH_ALL. Written by the lock's holder. */
   flushVa: 418,
+  /** The number of the request, raised by the lock's holder when the rest is written. */
+  flushSequence: 419,
   /** `flush_cpumask`: CPUs that have not flushed yet; each clears its own bit. */
   flushMask: 432,
 
@@ -148,6 +150,8 @@ export const CPU = {
   interruptsOff: 54,
   /** Stop-machine: the last state word this CPU has acknowledged. The owner writes. */
   stopAck: 57,
+  /** The last flush request that this CPU has answered. The owner writes. */
+  flushAck: 55,
   /** `cpu_tlbstate`: the active address space and OK or LAZY. The owner writes. */
   activeMm: 58,
   tlbState: 59,

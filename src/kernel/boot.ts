@@ -20,10 +20,10 @@ import {
 import { Control } from './control.ts'
 import { bury } from './death.ts'
 import { FunctionTable, type SharedFunction, type SharedFunctionOptions } from './functions.ts'
-import { Hotplug, HOTPLUG_FUNCTIONS } from './hotplug.ts'
+import { Hotplug } from './hotplug.ts'
 import { Kernel } from './kernel.ts'
 import { Machine, type BootPart } from './machine.ts'
-import { isTicket, type HotplugReplay, type Ticket } from './protocol.ts'
+import { HOTPLUG_FUNCTIONS, isTicket, type HotplugReplay, type Ticket } from './protocol.ts'
 import { CLOSED } from './request.ts'
 import { BOOT_CPU, Secondary } from './secondary.ts'
 
@@ -159,10 +159,12 @@ export async function attachOn(
     state.machine = undefined
     kernel.shutDown(new IpiError('IPI_MACHINE_CLOSED', `CPU ${ticket.cpu} has left the machine`))
     kernel.waits.pin(false)
-    endThread()
   }
   const forgetExit = platform.onThreadExit(() => bury(kernel.cpu, ticket.cpu))
-  registerHotplug(kernel, secondary, leave)
+  registerHotplug(kernel, secondary, () => {
+    leave()
+    endThread()
+  })
   const machine = new Machine(kernel, control, undefined, () => undefined)
   state.machine = machine
   // An idle CPU has nothing that keeps its event loop turning: this does, until it leaves.
@@ -170,6 +172,9 @@ export async function attachOn(
   try {
     await secondary.powerOn()
   } catch (error) {
+    // Tells the boot CPU, which else would wait for the deadline.
+    bury(kernel.cpu, ticket.cpu)
+    kernel.cpu.core.retire()
     leave()
     throw error
   }

@@ -238,8 +238,9 @@ export class CallBook {
     this.takeCompletions()
     for (const [slot, request] of this.#open) {
       const state = stateOf(requestFlags(memory, slot))
-      if (state === REQUEST_STATE.died) this.#close(slot)
-      else if (state !== REQUEST_STATE.queued && this.#isGone(request)) this.#close(slot)
+      const ended = state === REQUEST_STATE.done || state === REQUEST_STATE.cancelled
+      // What is queued or running yet will be `died` before its own burial is announced.
+      if (state === REQUEST_STATE.died || (ended && this.#isGone(request))) this.#close(slot)
     }
   }
 

@@ -20,7 +20,7 @@ import { CPU, CPU_STATE, HEADER } from '../hardware/layout.ts'
 import { exchange, load, or, store } from '../hardware/memory.ts'
 import type { CallBatch, CallDriver } from './call-queue.ts'
 import type { Cpu } from './cpu.ts'
-import { CLOSED, REQUEST_STATE, requestFlags, stateOf } from './request.ts'
+import { CLOSED, REQUEST_STATE, requestFlags, stateOf, useOf } from './request.ts'
 import { RobustLock, wake } from './robust-lock.ts'
 import type { IpiSenders } from './send.ts'
 import type { CallServer } from './serve.ts'
@@ -50,6 +50,7 @@ export class CallDataDriver implements CallDriver {
     const members = batch.targets.filter((target) => !offline.includes(target))
     const slots = batch.slots.filter((_, i) => !offline.includes(batch.targets[i]!))
     const mask = CpuMask.from(members)
+    const uses = slots.map((slot) => ({ slot, use: useOf(requestFlags(this.#cpu.memory, slot)) }))
     const waitFor = batch.wait ? HEADER.callFinished : HEADER.callStarted
     let published = false
     let left = members.length === 0
@@ -60,6 +61,7 @@ export class CallDataDriver implements CallDriver {
         if (!published) {
           if (slots.every((slot) => stateOf(requestFlags(this.#cpu.memory, slot)) !== QUEUED)) {
             // Everybody gave up before it was our turn: there is nothing left to ask.
+            for (const slot of slots) this.#server.giveBack(slot)
             left = true
             return true
           }
@@ -67,7 +69,7 @@ export class CallDataDriver implements CallDriver {
           published = true
           this.#publish(mask, members, slots)
         }
-        if (!this.#allSet(waitFor, mask)) return false
+        if (!this.#allSet(waitFor, members, uses, batch.wait)) return false
         store(this.#cpu.memory.words, HEADER.callData, 0)
         this.#lock.release()
         left = true
@@ -95,13 +97,27 @@ export class CallDataDriver implements CallDriver {
     }
   }
 
-  /** Whether every CPU of `mask` has its bit in the shared mask `at`, or can never set it. */
-  #allSet(at: number, mask: CpuMask): boolean {
-    for (const cpu of mask.andNot(this.#cpu.memory.readMask(at))) {
-      const state = this.#cpu.memory.readCpu(cpu, CPU.state)
-      if (state !== CPU_STATE.dead && state !== CPU_STATE.offline && this.#isOpen(cpu)) return false
-    }
-    return true
+  /**
+   * Whether every counted CPU has its bit in the shared mask `at`, or can never set it. The bit
+   * alone is not enough: a CPU that still runs the function of an initiator that died sets its bit
+   * in whatever record stands there then. So its slot must say the same.
+   */
+  #allSet(
+    at: number,
+    members: readonly number[],
+    uses: readonly { readonly slot: number; readonly use: number }[],
+    wait: boolean,
+  ): boolean {
+    const { memory } = this.#cpu
+    return members.every((cpu, i) => {
+      const flags = requestFlags(memory, uses[i]!.slot)
+      const ours = useOf(flags) === uses[i]!.use
+      const state = stateOf(flags)
+      const behind = ours && (state === QUEUED || (wait && state === RUNNING))
+      if (memory.testCpu(at, cpu) && !behind) return true
+      const cpuState = memory.readCpu(cpu, CPU.state)
+      return cpuState === CPU_STATE.dead || cpuState === CPU_STATE.offline || !this.#isOpen(cpu)
+    })
   }
 
   /** `smp_call_function_interrupt`: copies the record, says so, runs, says so. */
@@ -122,8 +138,8 @@ export class CallDataDriver implements CallDriver {
       return
     }
     // From here on the record may be gone unless somebody waits; we have copied all of it.
-    this.#server.run(call)
-    if (call.wait) this.#set(HEADER.callFinished, call.source)
+    // `finished` before the answer: an initiator that has its answer can let go of the lock.
+    this.#server.run(call, () => this.#set(HEADER.callFinished, call.source))
   }
 
   #set(mask: number, initiator: number): void {
@@ -147,4 +163,4 @@ export class CallDataDriver implements CallDriver {
   }
 }
 
-const QUEUED = REQUEST_STATE.queued
+const { queued: QUEUED, running: RUNNING } = REQUEST_STATE

@@ -44,6 +44,9 @@ export class SmpCallError extends IpiError {
   }
 }
 
+/** The outcome of a CPU of a mask that left it before it was asked: it is not in the results. */
+export const SKIPPED: Outcome = { ok: true, value: undefined }
+
 /** One call under way: who was asked, who has answered, and what. */
 export class Call implements Reader {
   readonly record: FunctionRecord
@@ -107,6 +110,7 @@ export function allOutcomes(call: Call): Map<number, unknown> {
     .map((cpu, i) => ({ cpu, outcome: call.outcomes[i]! }))
     .sort((a, b) => a.cpu - b.cpu)
   for (const { cpu, outcome } of ascending) {
+    if (outcome === SKIPPED) continue
     if (outcome.ok) results.set(cpu, outcome.value)
     else errors.set(cpu, outcome.error())
   }

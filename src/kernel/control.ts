@@ -252,8 +252,8 @@ export class Control {
    */
   #flushTimeout(request: FlushRequest, waitedMs: number): IpiError {
     const { cpu, functions, waits } = this.#kernel
-    const late = [...request.late()]
-    void waits.until(request.finish, Infinity, () => undefined)
+    const late = request.late()
+    waits.until(request.finish, Infinity, () => undefined).catch(() => undefined)
     const doing = late.map((each) => describeTarget(cpu, functions, each)).join('; ')
     return new IpiError('IPI_TIMEOUT', `TLB flush not acknowledged in ${waitedMs} ms: ${doing}`, {
       cpus: late,

@@ -93,12 +93,10 @@ export class Cpu {
   /** Turns maskable interrupts off. They stay pending. NMIs still come. */
   localIrqDisable(): void {
     this.core.cli()
-    this.memory.words[this.page + CPU.interruptsOff] = 1
   }
 
   /** Turns maskable interrupts on and takes those that are pending. */
   localIrqEnable(): void {
-    this.memory.words[this.page + CPU.interruptsOff] = 0
     this.core.sti()
     this.core.poll()
   }

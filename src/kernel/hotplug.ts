@@ -10,29 +10,14 @@ import { add, store } from '../hardware/memory.ts'
 import type { Platform, Port, Thread } from '../hardware/platform.ts'
 import type { Control } from './control.ts'
 import { bury, settleRequestsOf } from './death.ts'
-import type { SharedFunction } from './functions.ts'
+import { HotplugStates } from './hotplug-states.ts'
 import { describe, type Kernel } from './kernel.ts'
-import type { HotplugReplay, SharedOptions, Ticket } from './protocol.ts'
+import { HOTPLUG_FUNCTIONS, type SharedOptions, type Ticket } from './protocol.ts'
 import { BOOT_CPU } from './secondary.ts'
 import { SmpBoot, type Member } from './smpboot.ts'
 
-/** Names of the functions that every AP registers for the boot CPU. */
-export const HOTPLUG_FUNCTIONS = {
-  takeCpuDown: 'interprocessor.takeCpuDown',
-  setState: 'interprocessor.hotplugSetState',
-  removeState: 'interprocessor.hotplugRemoveState',
-} as const
-
 /** How long a thread that is said to be gone may hold a lock before it is taken away. */
 const DEATH_GRACE_MS = 100
-
-/** What a thread does when a CPU comes up, and when it leaves. */
-export interface HotplugState {
-  /** Runs on every online CPU now, and on each later CPU before it is online. A throw vetoes. */
-  readonly startup?: SharedFunction<never> | string
-  /** Runs on each CPU that leaves, the last set-up first. A throw vetoes. */
-  readonly teardown?: SharedFunction<never> | string
-}
 
 /** How to take a CPU down. */
 export interface CpuDownOptions {
@@ -52,7 +37,8 @@ export class Hotplug {
   readonly #platform: Platform
   readonly #options: SharedOptions
   readonly #members = new Map<number, Member>()
-  readonly #states: HotplugReplay[] = []
+  /** What every CPU has set up. */
+  readonly states: HotplugStates
   readonly #boot: SmpBoot
 
   constructor(kernel: Kernel, control: Control, options: SharedOptions) {
@@ -60,6 +46,7 @@ export class Hotplug {
     this.#control = control
     this.#platform = kernel.cpu.platform
     this.#options = options
+    this.states = new HotplugStates(kernel, control, options.timeoutMs)
     this.#boot = new SmpBoot(kernel, options.bootTimeoutMs)
     kernel.waits.lookAround.push(() => this.#lookForDead())
   }
@@ -76,6 +63,7 @@ export class Hotplug {
   ): Promise<number[]> {
     return this.#control.exclusively('cpuUp', this.#options.bootTimeoutMs, async () => {
       const prepared: { readonly cpu: number; readonly member: Member }[] = []
+      await this.#awaitTheDying()
       try {
         for (const wanted of cpus) prepared.push(this.#prepare(wanted, start, owned))
         for (const { cpu, member } of prepared) {
@@ -106,20 +94,19 @@ export class Hotplug {
     } catch (error) {
       for (const { near } of ports) near.close()
       this.#remove(cpu, undefined)
-      throw error
+      if (error instanceof IpiError) throw error
+      const why = error instanceof Error ? error.message : String(error)
+      throw new IpiError('IPI_BOOT_FAILED', `the thread of CPU ${cpu} cannot be started: ${why}`, {
+        cpu,
+        cause: error,
+      })
     }
   }
 
   #chooseNumber(wanted: number | undefined): number {
     const { memory } = this.#kernel.cpu
     if (wanted !== undefined) {
-      if (!Number.isInteger(wanted) || wanted < 0 || wanted >= memory.cpuCount) {
-        throw new IpiError(
-          'IPI_INVALID_CPU',
-          `this machine has no CPU ${String(wanted)}: its CPUs are 0 to ${memory.cpuCount - 1}; ` +
-            'maxCpus of boot sets how many are possible',
-        )
-      }
+      this.#checkPossible(wanted)
       if (!memory.testCpu(HEADER.presentMask, wanted)) return wanted
       throw new IpiError('IPI_CPU_ONLINE', `CPU ${wanted} is up already`, { cpu: wanted })
     }
@@ -130,6 +117,32 @@ export class Hotplug {
       'IPI_NO_FREE_CPU',
       `all ${memory.cpuCount} possible CPUs are up; maxCpus of boot sets how many are possible`,
     )
+  }
+
+  #checkPossible(cpu: number): void {
+    const { cpuCount } = this.#kernel.cpu.memory
+    if (Number.isInteger(cpu) && cpu >= 0 && cpu < cpuCount) return
+    throw new IpiError(
+      'IPI_INVALID_CPU',
+      `this machine has no CPU ${String(cpu)}: its CPUs are 0 to ${cpuCount - 1}; maxCpus of boot ` +
+        'sets how many are possible',
+    )
+  }
+
+  /** A thread that buried itself is seen dead before it has ended: its number is free after that. */
+  async #awaitTheDying(): Promise<void> {
+    const { memory } = this.#kernel.cpu
+    const dying = [...this.#members].filter(
+      ([cpu]) => memory.readCpu(cpu, CPU.state) === CPU_STATE.dead,
+    )
+    const { bootTimeoutMs } = this.#options
+    await this.#kernel.waits
+      .until(
+        () => dying.every(([, member]) => member.gone),
+        bootTimeoutMs,
+        () => undefined,
+      )
+      .catch(() => undefined)
   }
 
   /** A number gets a life: what belongs to an earlier one can be told from it. */
@@ -175,7 +188,7 @@ export class Hotplug {
       buffer: this.#kernel.cpu.memory.buffer,
       cpu,
       options: this.#options,
-      hotplugStates: this.#states,
+      hotplugStates: this.states.replays,
       ports: ports.map(({ other, far }) => ({ cpu: other, port: far.transferable })),
     }
     const thread = start(
@@ -267,6 +280,7 @@ export class Hotplug {
         cpu,
       })
     }
+    this.#checkPossible(cpu)
     const member = this.#members.get(cpu)
     if (member === undefined || !self.isOnline(cpu)) {
       throw new IpiError('IPI_CPU_OFFLINE', `CPU ${String(cpu)} is not online`, { cpu })
@@ -276,7 +290,7 @@ export class Hotplug {
       await calls.single(cpu, HOTPLUG_FUNCTIONS.takeCpuDown, undefined, { timeoutMs })
     } catch (cause) {
       const code = cause instanceof IpiError ? cause.code : ''
-      if (member.gone || code === 'IPI_CPU_DIED') return
+      if (member.gone || code === 'IPI_CPU_DIED') return this.#awaitTheDying()
       if (code !== 'IPI_TIMEOUT') {
         member.leaving = false
         const why = cause instanceof Error ? cause.message : String(cause)
@@ -310,61 +324,6 @@ export class Hotplug {
     // A thread of the application's own goes on without being a CPU.
     if (!member.gone && (member.owned || !hasLeft)) await member.thread.terminate()
     this.#remove(cpu, member)
-  }
-
-  /**
-   * `cpuhp_setup_state`: runs `startup` on every online CPU now, one after the other, and on every
-   * later CPU before it is online, with the same argument; so late joiners have what the others
-   * have. The same name again replaces the state. Rejects with `IPI_HOTPLUG_VETO` if a startup
-   * throws: the CPUs that had run it run `teardown`.
-   */
-  setupState(name: string, state: HotplugState, info: unknown): Promise<void> {
-    return this.#control.exclusively('cpuhpSetupState', this.#options.timeoutMs, async () => {
-      const replay: HotplugReplay = {
-        name,
-        startup: this.#nameOf(state.startup),
-        teardown: this.#nameOf(state.teardown),
-        info,
-      }
-      const { calls, cpu } = this.#kernel
-      const done: number[] = []
-      try {
-        for (const each of cpu.memory.onlineMask) {
-          if (replay.startup !== undefined) await calls.single(each, replay.startup, info)
-          done.push(each)
-        }
-      } catch (cause) {
-        for (const each of done.reverse()) {
-          if (replay.teardown !== undefined) await calls.single(each, replay.teardown, info)
-        }
-        const why = cause instanceof Error ? cause.message : String(cause)
-        throw new IpiError('IPI_HOTPLUG_VETO', `hotplug state "${name}" was refused: ${why}`, {
-          cause,
-        })
-      }
-      const at = this.#states.findIndex((known) => known.name === name)
-      if (at < 0) this.#states.push(replay)
-      else this.#states[at] = replay
-      await calls.all(HOTPLUG_FUNCTIONS.setState, replay)
-    })
-  }
-
-  /** `cpuhp_remove_state`: runs `teardown` on every online CPU and forgets the state. */
-  removeState(name: string): Promise<void> {
-    return this.#control.exclusively('cpuhpRemoveState', this.#options.timeoutMs, async () => {
-      const at = this.#states.findIndex((known) => known.name === name)
-      if (at < 0) {
-        throw new IpiError('IPI_INVALID_ARGUMENT', `there is no hotplug state "${name}"`)
-      }
-      const [state] = this.#states.splice(at, 1)
-      const { calls } = this.#kernel
-      await calls.all(HOTPLUG_FUNCTIONS.removeState, name)
-      if (state?.teardown !== undefined) await calls.each(state.teardown, state.info)
-    })
-  }
-
-  #nameOf(fn: SharedFunction<never> | string | undefined): string | undefined {
-    return fn === undefined ? undefined : this.#kernel.functions.resolve(fn).name
   }
 
   /** Takes every other CPU down, by force where needed. */

@@ -151,6 +151,7 @@ export class Idt {
     try {
       const result: unknown = action.handler(vector)
       if (isThenable(result)) {
+        ignoreOutcome(result)
         throw new IpiError(
           'IPI_ASYNC_FUNCTION',
           `the handler "${action.name}" of vector ${vector} returned a promise; handlers are ` +
@@ -183,6 +184,11 @@ export function isThenable(value: unknown): value is PromiseLike<unknown> {
     (typeof value === 'object' || typeof value === 'function') &&
     typeof (value as { then?: unknown }).then === 'function'
   )
+}
+
+/** Nobody will ever look at this promise: its rejection must not end the thread. */
+export function ignoreOutcome(promise: PromiseLike<unknown>): void {
+  promise.then(undefined, () => undefined)
 }
 
 /** The seven entries of `BUILD_INTERRUPT` with their vectors, Linux 2.6.11 `entry_arch.h`. */

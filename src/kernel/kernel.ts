@@ -99,7 +99,7 @@ export class Kernel {
       waits: this.waits,
       timeoutMs: options.timeoutMs,
     })
-    this.rescheduler = new Rescheduler(cpu, this.senders, this.builder)
+    this.rescheduler = new Rescheduler(cpu, this.senders, this.builder, onError)
     this.tlb = new Tlb(cpu, this.senders)
     this.stop = new MultiCpuStop(cpu)
     this.timer = new LocalTimer(cpu)
@@ -197,6 +197,7 @@ function resetCpuPage(memory: MachineMemory, id: number): void {
     CPU.currentVector,
     CPU.interruptsOff,
     CPU.stopAck,
+    CPU.flushAck,
   ]) {
     store(memory.words, page + field, 0)
   }

@@ -10,7 +10,8 @@ import { AddressSpace } from './address-space.ts'
 import { CallFamily } from './call-family.ts'
 import type { Control, StopMachineOptions } from './control.ts'
 import type { Cpu } from './cpu.ts'
-import type { CpuDownOptions, Hotplug, HotplugState, StartThread } from './hotplug.ts'
+import type { CpuDownOptions, Hotplug, StartThread } from './hotplug.ts'
+import type { HotplugState } from './hotplug-states.ts'
 import type { IrqHandler } from './idt.ts'
 import { readInterrupts, type InterruptTable } from './interrupts.ts'
 import type { Kernel, MachineEvents } from './kernel.ts'
@@ -241,12 +242,12 @@ export class Machine extends CallFamily {
    * replaces it. Rejects with `IPI_HOTPLUG_VETO` if a startup throws.
    */
   async cpuhpSetupState(name: string, state: HotplugState, info?: unknown): Promise<void> {
-    await this.#bootPart('cpuhpSetupState').hotplug.setupState(name, state, info)
+    await this.#bootPart('cpuhpSetupState').hotplug.states.setupState(name, state, info)
   }
 
   /** Undoes `cpuhpSetupState`: runs `teardown` on every online CPU. */
   async cpuhpRemoveState(name: string): Promise<void> {
-    await this.#bootPart('cpuhpRemoveState').hotplug.removeState(name)
+    await this.#bootPart('cpuhpRemoveState').hotplug.states.removeState(name)
   }
 
   #bootPart(what: string): BootPart {

@@ -50,3 +50,10 @@ export function isTicket(value: unknown): value is Ticket {
     (value as { kind?: unknown }).kind === 'interprocessor.ticket'
   )
 }
+
+/** Names of the functions that every AP registers for the boot CPU. */
+export const HOTPLUG_FUNCTIONS = {
+  takeCpuDown: 'interprocessor.takeCpuDown',
+  setState: 'interprocessor.hotplugSetState',
+  removeState: 'interprocessor.hotplugRemoveState',
+} as const

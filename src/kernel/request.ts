@@ -106,6 +106,11 @@ export function targetOf(flags: number): number {
   return (flags & REQUEST_FLAG.targetMask) >>> REQUEST_FLAG.targetShift
 }
 
+/** Which use of its slot a flags word belongs to. */
+export function useOf(flags: number): number {
+  return flags >>> REQUEST_FLAG.sequenceShift
+}
+
 /** Reads a request's flags. */
 export function requestFlags(memory: MachineMemory, slot: number): number {
   return load(memory.words, memory.slot(slot) + SLOT.flags)

@@ -8,7 +8,7 @@ import { IpiError } from '../base/errors.ts'
 import { CPU, CPU_STATE } from '../hardware/layout.ts'
 import { or } from '../hardware/memory.ts'
 import { EVENT, type Cpu } from './cpu.ts'
-import type { EntryBuilder } from './entry.ts'
+import type { EntryBuilder, HandlerErrorSink } from './entry.ts'
 import type { IpiSenders } from './send.ts'
 import { TIF } from './thread-flags.ts'
 import { VECTOR } from './vectors.ts'
@@ -23,7 +23,10 @@ export class Rescheduler {
   /** Bound by a scheduler. Without one, being rescheduled changes nothing. */
   onSchedule: ScheduleHook = () => undefined
 
-  constructor(cpu: Cpu, senders: IpiSenders, builder: EntryBuilder) {
+  readonly #onError: HandlerErrorSink
+
+  constructor(cpu: Cpu, senders: IpiSenders, builder: EntryBuilder, onError: HandlerErrorSink) {
+    this.#onError = onError
     this.#cpu = cpu
     this.#senders = senders
     builder.schedule = () => this.schedule()
@@ -63,6 +66,9 @@ export class Rescheduler {
     if (!this.#cpu.core.interruptsEnabled) this.#cpu.localIrqEnable()
     try {
       this.onSchedule()
+    } catch (error) {
+      // The interrupted code did not call the scheduler and must not see it fail.
+      this.#onError('schedule', VECTOR.RESCHEDULE_VECTOR, error)
     } finally {
       if (!flags) this.#cpu.localIrqDisable()
     }

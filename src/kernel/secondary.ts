@@ -155,5 +155,7 @@ export class Secondary {
     cpu.memory.clearCpu(HEADER.onlineMask, cpu.id)
     tlb.leaveAll()
     driver.close()
+    // The answer to this call is the last thing that anybody hears of this thread as a CPU.
+    cpu.core.retire()
   }
 }

@@ -8,7 +8,7 @@ import { ATTENTION, CPU, SLOT } from '../hardware/layout.ts'
 import { EVENT, type Cpu } from './cpu.ts'
 import type { HandlerErrorSink } from './entry.ts'
 import type { FunctionRecord, FunctionTable } from './functions.ts'
-import { isThenable } from './idt.ts'
+import { ignoreOutcome, isThenable } from './idt.ts'
 import { describeError } from './remote-error.ts'
 import {
   pushSlot,
@@ -33,6 +33,8 @@ export interface ClaimedCall {
   /** Undefined if this thread does not know the function. */
   readonly record: FunctionRecord | undefined
   readonly info: unknown
+  /** Why the argument could not be taken: it went down with its sender, or cannot be read. */
+  readonly lost?: unknown
 }
 
 /** Serves requests on one CPU. Called in interrupt context only. */
@@ -61,7 +63,7 @@ export class CallServer {
       const flags = requestFlags(memory, slot)
       if (targetOf(flags) !== id) return undefined
       if (stateOf(flags) === REQUEST_STATE.cancelled) {
-        this.#values.drop(slot, words[at + SLOT.source]!, 'info', words[at + SLOT.ticket]!)
+        this.#drop(slot)
         this.#complete(slot)
         return 'cancelled'
       }
@@ -70,28 +72,48 @@ export class CallServer {
       if (!transition(memory, slot, flags, REQUEST_STATE.running)) continue
       const source = words[at + SLOT.source]!
       const ticket = words[at + SLOT.ticket]!
-      return {
+      const call = {
         slot,
         source,
         ticket,
         wait: (flags & REQUEST_FLAG.wait) !== 0,
         record: this.#functions.find(words[at + SLOT.function]!, words[at + SLOT.function + 1]!),
-        info: this.#values.take(slot, source, 'info', ticket),
+      }
+      try {
+        return { ...call, info: this.#values.take(slot, source, 'info', ticket) }
+      } catch (lost) {
+        return { ...call, info: undefined, lost }
       }
     }
+  }
+
+  /** Ends a request of this CPU's own that will reach nobody: its slot comes back. */
+  giveBack(slot: number): void {
+    this.#complete(slot)
   }
 
   /**
    * Runs a claimed request. With somebody waiting: function first, completion after it. Otherwise
    * completion first: the initiator may use the slot again while the function still runs.
+   * `beforeAnswer` is called when the function has run, before the initiator can know it.
    */
-  run(call: ClaimedCall): void {
+  run(call: ClaimedCall, beforeAnswer?: () => void): void {
     this.#cpu.count(EVENT.callsServed)
-    if (call.wait) this.#runAndAnswer(call)
+    if (call.wait) this.#runAndAnswer(call, beforeAnswer)
     else this.#answerAndRun(call)
   }
 
-  #runAndAnswer(call: ClaimedCall): void {
+  #drop(slot: number): void {
+    const { words } = this.#cpu.memory
+    const at = this.#cpu.memory.slot(slot)
+    try {
+      this.#values.drop(slot, words[at + SLOT.source]!, 'info', words[at + SLOT.ticket]!)
+    } catch {
+      // It went down with its sender: there is nothing left to drop.
+    }
+  }
+
+  #runAndAnswer(call: ClaimedCall, beforeAnswer?: () => void): void {
     const { words } = this.#cpu.memory
     const at = this.#cpu.memory.slot(call.slot) + SLOT.status
     try {
@@ -101,17 +123,20 @@ export class CallServer {
     } catch (error) {
       this.#answerError(call, error)
     }
+    beforeAnswer?.()
     this.#complete(call.slot)
   }
 
   #answerAndRun(call: ClaimedCall): void {
     const at = this.#cpu.memory.slot(call.slot)
     const { words } = this.#cpu.memory
+    if (call.record === undefined || call.lost !== undefined) {
+      this.#answerError(call, call.lost)
+      return this.#complete(call.slot)
+    }
     words[at + SLOT.payloadBytes] = 0
-    words[at + SLOT.status] =
-      call.record === undefined ? REQUEST_STATUS.unknownFunction : REQUEST_STATUS.returned
+    words[at + SLOT.status] = REQUEST_STATUS.returned
     this.#complete(call.slot)
-    if (call.record === undefined) return
     try {
       this.#invoke(call)
     } catch (error) {
@@ -121,6 +146,7 @@ export class CallServer {
 
   #invoke(call: ClaimedCall): unknown {
     const { record } = call
+    if (call.lost !== undefined) throw call.lost
     if (record === undefined) throw new IpiError('IPI_UNKNOWN_FUNCTION', 'no such function')
     const { words } = this.#cpu.memory
     const { page } = this.#cpu
@@ -131,8 +157,7 @@ export class CallServer {
     try {
       const result = record.run(call.info)
       if (isThenable(result)) {
-        // Nobody will ever look at it: a rejection must not end the thread.
-        result.then(undefined, () => undefined)
+        ignoreOutcome(result)
         throw new IpiError('IPI_ASYNC_FUNCTION', 'returned a promise', {
           functionName: record.name,
         })

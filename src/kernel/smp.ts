@@ -3,29 +3,17 @@
  * (smp_call_function_single, _any, _many, on_each_cpu) over either call driver.
  */
 
-import { CpuMask, type CpuSet } from '../base/cpu-mask.ts'
+import type { CpuMask, CpuSet } from '../base/cpu-mask.ts'
 import { IpiError } from '../base/errors.ts'
-import { allOutcomes, Call, onlyOutcome, type CallOptions, type OpenCall } from './call.ts'
+import { allOutcomes, Call, onlyOutcome, SKIPPED, type CallOptions, type OpenCall } from './call.ts'
 import type { CallBook, Outcome } from './call-book.ts'
 import type { CallDriver } from './call-queue.ts'
 import type { Cpu } from './cpu.ts'
-import type { FunctionRecord, FunctionTable } from './functions.ts'
-import { isThenable } from './idt.ts'
+import { CallPlanner, offlineError, type CallPlan } from './call-plan.ts'
+import type { FunctionTable } from './functions.ts'
+import { ignoreOutcome, isThenable } from './idt.ts'
 import { describeTarget } from './diagnose.ts'
-import type { AbortSignalLike, Waits } from './wait.ts'
-
-/** Everything a call needs, checked. */
-interface CallPlan {
-  readonly record: FunctionRecord
-  /** The other CPUs that run the function. */
-  readonly targets: readonly number[]
-  /** Whether this CPU runs it too. */
-  readonly local: boolean
-  readonly info: unknown
-  readonly wait: boolean
-  readonly timeoutMs: number
-  readonly signal: AbortSignalLike | undefined
-}
+import type { Waits } from './wait.ts'
 
 /** What the family stands on. */
 export interface CallFunctionParts {
@@ -45,7 +33,7 @@ export class CallFunction {
   readonly #driver: CallDriver
   readonly #functions: FunctionTable
   readonly #waits: Waits
-  readonly #timeoutMs: number
+  readonly #planner: CallPlanner
   /** Calls out from here, for the watchdog. */
   readonly open = new Set<OpenCall>()
   /** Called when one more is out; kernel/kernel.ts binds the watchdog. */
@@ -57,12 +45,12 @@ export class CallFunction {
     this.#driver = parts.driver
     this.#functions = parts.functions
     this.#waits = parts.waits
-    this.#timeoutMs = parts.timeoutMs
+    this.#planner = new CallPlanner(parts)
   }
 
   /** `smp_call_function`: every online CPU but this one. Alone it sends nothing and returns. */
   async all(fn: unknown, info: unknown, options?: CallOptions): Promise<Map<number, unknown>> {
-    return this.#many(this.#others(), false, fn, info, options)
+    return this.#many(this.#planner.others(), false, fn, info, options)
   }
 
   /** `smp_call_function_many`: the online CPUs of a mask, without this one. */
@@ -72,12 +60,12 @@ export class CallFunction {
     info: unknown,
     options?: CallOptions,
   ): Promise<Map<number, unknown>> {
-    return this.#many(this.#online(mask).without(this.#cpu.id), false, fn, info, options)
+    return this.#many(this.#planner.othersOf(mask), false, fn, info, options)
   }
 
   /** `on_each_cpu`: every online CPU, this one too, which runs it with interrupts off as well. */
   async each(fn: unknown, info: unknown, options?: CallOptions): Promise<Map<number, unknown>> {
-    return this.#many(this.#others(), true, fn, info, options)
+    return this.#many(this.#planner.others(), true, fn, info, options)
   }
 
   /** `smp_call_function_single`: one CPU; if it is this one, here with interrupts off. */
@@ -87,39 +75,46 @@ export class CallFunction {
     info: unknown,
     options?: CallOptions,
   ): Promise<unknown> {
-    const plan = this.#planSingle('smpCallFunctionSingle', target, fn, info, options, false)
+    const plan = this.#planner.planSingle('smpCallFunctionSingle', target, fn, info, options, false)
     return onlyOutcome(await this.#await(plan))
   }
 
   /** `smp_call_function_any`: this CPU if it is in the mask, or else any online one of the mask. */
   async any(mask: CpuSet, fn: unknown, info: unknown, options?: CallOptions): Promise<unknown> {
-    return this.single(this.#choose(mask), fn, info, options)
+    return this.single(this.#planner.choose(mask), fn, info, options)
   }
 
   /** The blocking form of `all`. */
   allSync(fn: unknown, info: unknown, options?: CallOptions): Map<number, unknown> {
-    return this.#manySync(this.#others(), false, fn, info, options)
+    return this.#manySync(this.#planner.others(), false, fn, info, options)
   }
 
   /** The blocking form of `many`. */
   manySync(mask: CpuSet, fn: unknown, info: unknown, options?: CallOptions): Map<number, unknown> {
-    return this.#manySync(this.#online(mask).without(this.#cpu.id), false, fn, info, options)
+    return this.#manySync(this.#planner.othersOf(mask), false, fn, info, options)
   }
 
   /** The blocking form of `each`. */
   eachSync(fn: unknown, info: unknown, options?: CallOptions): Map<number, unknown> {
-    return this.#manySync(this.#others(), true, fn, info, options)
+    return this.#manySync(this.#planner.others(), true, fn, info, options)
   }
 
   /** The blocking form of `single`. */
   singleSync(target: number, fn: unknown, info: unknown, options?: CallOptions): unknown {
-    const plan = this.#planSingle('smpCallFunctionSingleSync', target, fn, info, options, true)
+    const plan = this.#planner.planSingle(
+      'smpCallFunctionSingleSync',
+      target,
+      fn,
+      info,
+      options,
+      true,
+    )
     return onlyOutcome(this.#block(plan))
   }
 
   /** The blocking form of `any`. */
   anySync(mask: CpuSet, fn: unknown, info: unknown, options?: CallOptions): unknown {
-    return this.singleSync(this.#choose(mask), fn, info, options)
+    return this.singleSync(this.#planner.choose(mask), fn, info, options)
   }
 
   async #many(
@@ -129,7 +124,7 @@ export class CallFunction {
     info: unknown,
     options: CallOptions | undefined,
   ): Promise<Map<number, unknown>> {
-    const plan = this.#plan('smpCallFunction', [...mask], local, fn, info, options, false)
+    const plan = this.#planner.planMask('smpCallFunction', mask, local, fn, info, options, false)
     return allOutcomes(await this.#await(plan))
   }
 
@@ -140,85 +135,8 @@ export class CallFunction {
     info: unknown,
     options: CallOptions | undefined,
   ): Map<number, unknown> {
-    const plan = this.#plan('smpCallFunctionSync', [...mask], local, fn, info, options, true)
+    const plan = this.#planner.planMask('smpCallFunctionSync', mask, local, fn, info, options, true)
     return allOutcomes(this.#block(plan))
-  }
-
-  #others(): CpuMask {
-    return this.#cpu.memory.onlineMask.without(this.#cpu.id)
-  }
-
-  /** The online CPUs of what a caller passed. Throws `IPI_INVALID_CPU` for impossible ones. */
-  #online(mask: CpuSet): CpuMask {
-    const wanted = CpuMask.from(mask)
-    for (const cpu of wanted) this.#checkPossible(cpu)
-    return wanted.and(this.#cpu.memory.onlineMask)
-  }
-
-  #checkPossible(cpu: number): void {
-    if (Number.isInteger(cpu) && cpu >= 0 && cpu < this.#cpu.memory.cpuCount) return
-    throw new IpiError(
-      'IPI_INVALID_CPU',
-      `this machine has no CPU ${String(cpu)}: its CPUs are 0 to ${this.#cpu.memory.cpuCount - 1}`,
-      typeof cpu === 'number' ? { cpu } : {},
-    )
-  }
-
-  #choose(mask: CpuSet): number {
-    const online = this.#online(mask)
-    if (online.isEmpty) {
-      throw new IpiError(
-        'IPI_NO_CPU',
-        `no CPU of the mask {${CpuMask.from(mask).toString()}} is online; online are ` +
-          `{${this.#cpu.memory.onlineMask.toString()}}`,
-        { cpus: [...CpuMask.from(mask)] },
-      )
-    }
-    return online.has(this.#cpu.id) ? this.#cpu.id : online.first()
-  }
-
-  #planSingle(
-    what: string,
-    target: number,
-    fn: unknown,
-    info: unknown,
-    options: CallOptions | undefined,
-    blocking: boolean,
-  ): CallPlan {
-    this.#checkPossible(target)
-    const local = target === this.#cpu.id
-    return this.#plan(what, local ? [] : [target], local, fn, info, options, blocking)
-  }
-
-  #plan(
-    what: string,
-    targets: readonly number[],
-    local: boolean,
-    fn: unknown,
-    info: unknown,
-    options: CallOptions | undefined,
-    blocking: boolean,
-  ): CallPlan {
-    const record = this.#functions.resolve(fn)
-    const { wait = true, timeoutMs = this.#timeoutMs, signal } = options ?? {}
-    if (typeof timeoutMs !== 'number' || !(timeoutMs >= 0)) {
-      throw new IpiError(
-        'IPI_INVALID_ARGUMENT',
-        `timeoutMs is milliseconds >= 0, got ${String(timeoutMs)}`,
-      )
-    }
-    if (record.isAsync) {
-      throw new IpiError(
-        'IPI_ASYNC_FUNCTION',
-        `"${record.name}" is an async function: what an interrupt runs must be synchronous; start ` +
-          'asynchronous work and return, or run it as a task',
-        { functionName: record.name },
-      )
-    }
-    this.#waits.checkOpen()
-    // Alone there is nobody to wait for: no lock, no interrupt, no check.
-    if (targets.length > 0) this.#waits.checkMayWait(what, blocking)
-    return { record, targets, local, info, wait, timeoutMs, signal }
   }
 
   /** Everybody who is to run the function; this CPU stands last. */
@@ -241,7 +159,7 @@ export class CallFunction {
     this.#cpu.preemptEnable()
     for (const target of offline) {
       this.#book.refuse(batch.slots[targets.indexOf(target)]!)
-      call.settle(target, { ok: false, error: () => offlineError(target) })
+      call.settle(target, plan.mask ? SKIPPED : { ok: false, error: () => offlineError(target) })
     }
     if (local) call.settle(this.#cpu.id, this.#runLocal(plan))
     return finish
@@ -252,7 +170,7 @@ export class CallFunction {
     try {
       const value = plan.record.run(plan.info)
       if (isThenable(value)) {
-        value.then(undefined, () => undefined)
+        ignoreOutcome(value)
         throw new IpiError(
           'IPI_ASYNC_FUNCTION',
           `"${plan.record.name}" returned a promise: what an interrupt runs must be synchronous`,
@@ -277,9 +195,16 @@ export class CallFunction {
     }
     const call = this.#newCall(plan)
     const finish = this.#send(plan, call, true)
-    if (finish !== undefined) void this.#waits.until(finish, Infinity, () => undefined)
+    const released = finish === undefined ? undefined : this.#release(finish)
     if (call.lateCount > 0) await this.#answers(plan, call)
+    // Everybody has answered, so nothing keeps the driver from letting go at once.
+    await released
     return call
+  }
+
+  /** Lets the driver end what it has begun, however late: the next call may wait for that. */
+  #release(finish: () => boolean): Promise<void> {
+    return this.#waits.until(finish, Infinity, () => undefined).catch(() => undefined)
   }
 
   #answers(plan: CallPlan, call: Call): Promise<void> {
@@ -324,7 +249,7 @@ export class CallFunction {
     }
     // Most answers are there before the clock was read once; the watchdog wants to know the others.
     const inTime = this.#waits.block(answered, 0) || this.#blockLonger(plan, call, answered)
-    if (!inTime && finish !== undefined) void this.#waits.until(finish, Infinity, () => undefined)
+    if (!inTime && finish !== undefined) void this.#release(finish)
     for (let i = 0; i < call.slots.length; i++) {
       if (call.hasAnswered(i) || !this.#isIn(call, i)) continue
       call.settle(call.cpus[i]!, this.#book.finish(call.slots[i]!, call))
@@ -395,12 +320,4 @@ export class CallFunction {
       { functionName: plan.record.name, waitedMs: plan.timeoutMs, started: false },
     )
   }
-}
-
-function offlineError(cpu: number): IpiError {
-  return new IpiError(
-    'IPI_CPU_OFFLINE',
-    `CPU ${cpu} is not online; bring it up with cpuUp(), or ask machine.onlineMask first`,
-    { cpu },
-  )
 }

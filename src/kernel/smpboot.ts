@@ -67,9 +67,11 @@ export class SmpBoot {
   /** Waits for one step of a bring-up. A thread that ends ends the wait. */
   async #step(cpu: number, member: Member, what: string, done: () => boolean): Promise<void> {
     const { waits, functions } = this.#kernel
+    const { memory } = this.#kernel.cpu
+    const refused = (): boolean => memory.readCpu(cpu, CPU.state) === CPU_STATE.dead
     const bootTimeoutMs = this.#bootTimeoutMs
     await waits.until(
-      () => member.gone || done(),
+      () => member.gone || refused() || done(),
       bootTimeoutMs,
       () =>
         new IpiError(
@@ -79,11 +81,21 @@ export class SmpBoot {
           { cpu, waitedMs: bootTimeoutMs },
         ),
     )
-    if (!member.gone) return
+    // A thread of the machine's own ends with its error; one that goes on keeps it to itself.
+    if (refused() && member.owned) {
+      await waits
+        .until(
+          () => member.gone,
+          bootTimeoutMs,
+          () => undefined,
+        )
+        .catch(() => undefined)
+    }
+    if (!member.gone && !refused()) return
     const why = member.error instanceof Error ? `: ${member.error.message}` : ''
     throw new IpiError(
       'IPI_BOOT_FAILED',
-      `the thread of CPU ${cpu} ended before it could ${what}${why}`,
+      `the thread of CPU ${cpu} gave up before it could ${what}${why}`,
       {
         cpu,
         cause: member.error,

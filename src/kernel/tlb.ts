@@ -10,7 +10,7 @@ import type { CpuMask } from '../base/cpu-mask.ts'
 import { assert } from '../base/assert.ts'
 import { IpiError } from '../base/errors.ts'
 import { CPU, CPU_STATE, HEADER, INIT_MM, MM, MM_COUNT_MAX, MM_WORDS } from '../hardware/layout.ts'
-import { compareExchange, store } from '../hardware/memory.ts'
+import { add, compareExchange, load, store } from '../hardware/memory.ts'
 import { TranslationBuffer } from '../hardware/tlb.ts'
 import { EVENT, type Cpu } from './cpu.ts'
 import { hashName } from './functions.ts'
@@ -185,22 +185,18 @@ export class Tlb {
     const { memory, id } = this.#cpu
     const mask = this.cpuVmMask(mm).and(memory.onlineMask).without(id)
     if (mask.isEmpty) return undefined
-    let published = false
+    const asked = [...mask].map((cpu) => ({ cpu, life: memory.readCpu(cpu, CPU.incarnation) }))
+    let sequence = 0
     let done = false
     return {
-      late: () => (published && !done ? memory.readMask(HEADER.flushMask) : mask),
+      late: () => asked.filter((each) => !this.#hasFlushed(each, sequence)).map(({ cpu }) => cpu),
       finish: () => {
         if (done) return true
-        if (!published) {
+        if (sequence === 0) {
           if (!this.#lock.tryAcquire()) return false
-          published = true
-          memory.words[HEADER.flushMm] = mm
-          memory.words[HEADER.flushVa] = va | 0
-          // Publishes the request: its partner is the load of the mask in smpInvalidateInterrupt.
-          memory.writeMask(HEADER.flushMask, mask)
-          this.#senders.sendIpiMask(mask, VECTOR.INVALIDATE_TLB_VECTOR)
+          sequence = this.#publish(mask, mm, va)
         }
-        if (!this.#flushed()) return false
+        if (!asked.every((each) => this.#hasFlushed(each, sequence))) return false
         memory.words[HEADER.flushMm] = INIT_MM
         this.#lock.release()
         done = true
@@ -209,34 +205,49 @@ export class Tlb {
     }
   }
 
-  /** Whether the mask is empty but for CPUs that are gone and hold no translations any more. */
-  #flushed(): boolean {
+  #publish(mask: CpuMask, mm: number, va: number): number {
     const { memory } = this.#cpu
-    for (const cpu of memory.readMask(HEADER.flushMask)) {
-      const state = memory.readCpu(cpu, CPU.state)
-      if (state !== CPU_STATE.dead && state !== CPU_STATE.offline && state !== CPU_STATE.stopped) {
-        return false
-      }
-    }
-    return true
+    memory.words[HEADER.flushMm] = mm
+    memory.words[HEADER.flushVa] = va | 0
+    memory.writeMask(HEADER.flushMask, mask)
+    const sequence = add(memory.words, HEADER.flushSequence, 1) + 1
+    // The request before its number, the number before the interrupt: the partner is
+    // smpInvalidateInterrupt, which loads the number first.
+    this.#senders.sendIpiMask(mask, VECTOR.INVALIDATE_TLB_VECTOR)
+    return sequence
+  }
+
+  /**
+   * Whether a CPU has answered the request, or is gone and holds no translations any more. Its bit
+   * in the mask is not asked: a CPU that was slow over the request of an initiator that died clears
+   * it in whatever request stands there then.
+   */
+  #hasFlushed({ cpu, life }: { cpu: number; life: number }, sequence: number): boolean {
+    const { memory } = this.#cpu
+    if (memory.readCpu(cpu, CPU.flushAck) === sequence) return true
+    if (memory.readCpu(cpu, CPU.incarnation) !== life) return true
+    const state = memory.readCpu(cpu, CPU.state)
+    return state === CPU_STATE.dead || state === CPU_STATE.offline || state === CPU_STATE.stopped
   }
 
   /**
    * `smp_invalidate_interrupt`: flushes if this CPU uses the space, leaves it if lazy, does nothing
-   * if it uses another; acknowledges; then clears its bit. The bit goes last: when the initiator
-   * sees it clear, the flush has been done.
+   * if it uses another; acknowledges; then says so and clears its bit. That goes last: when the
+   * initiator sees it, the flush has been done.
    */
   smpInvalidateInterrupt(): void {
-    const { memory, id, apic } = this.#cpu
-    const asked = memory.testCpu(HEADER.flushMask, id)
+    const { memory, id, apic, page } = this.#cpu
+    // The number first: what is read after it is this request or a later one, never an earlier.
+    const sequence = load(memory.words, HEADER.flushSequence)
+    const asked = sequence !== memory.words[page + CPU.flushAck]
     if (asked && memory.words[HEADER.flushMm] === this.#activeMm) {
       this.#flush(memory.words[HEADER.flushVa]! >>> 0)
     }
     apic.eoi()
     if (!asked) return
-    // The slot cannot be used again before our bit is clear, so its holder is the initiator.
-    const initiator = this.#lock.holder
+    store(memory.words, page + CPU.flushAck, sequence)
     memory.clearCpu(HEADER.flushMask, id)
+    const initiator = this.#lock.holder
     if (initiator >= 0) wake(this.#cpu, initiator)
   }
 
@@ -256,7 +267,7 @@ export interface FlushRequest {
   /** Steps the protocol; holds when it is over. */
   readonly finish: () => boolean
   /** The CPUs that have not flushed yet. */
-  readonly late: () => CpuMask
+  readonly late: () => number[]
 }
 
 /** Where an address space's cpu_vm_mask stands. */

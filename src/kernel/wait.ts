@@ -152,7 +152,23 @@ export class Waits {
     onTimeout: () => unknown,
     signal?: AbortSignalLike,
   ): Promise<void> {
-    if (this.#holds(condition)) return Promise.resolve()
+    const flags = this.#cpu.localIrqSave()
+    try {
+      // Interrupts stay off until the wait is in the set: a wake-up between the look and the entry
+      // would find nobody to tell.
+      if (condition()) return Promise.resolve()
+      return this.#enter(condition, timeoutMs, onTimeout, signal)
+    } finally {
+      this.#cpu.localIrqRestore(flags)
+    }
+  }
+
+  #enter(
+    condition: () => boolean,
+    timeoutMs: number,
+    onTimeout: () => unknown,
+    signal?: AbortSignalLike,
+  ): Promise<void> {
     return new Promise((resolve, reject) => {
       let timer: Timer | undefined
       const fail = (error: unknown): void => pending.end(() => reject(error))

@@ -46,11 +46,9 @@ class NodeThread implements Thread {
   readonly #callbacks: ((error: unknown) => void)[] = []
   #error: unknown
   #exited = false
-  #started = false
 
   constructor(worker: Worker) {
     this.#worker = worker
-    worker.once('online', () => (this.#started = true))
     worker.on('error', (error) => (this.#error = error))
     worker.once('exit', () => {
       this.#exited = true
@@ -67,12 +65,11 @@ class NodeThread implements Thread {
   }
 
   /**
-   * Node counts a thread's idle time until it is told to stop, and gives -1 from then on, without
-   * the help of this thread's event loop (src/node_worker.cc, Worker::LoopIdleTime).
+   * Node counts a thread's idle time from 0 until it is told to stop, and gives -1 from then on,
+   * without the help of this thread's event loop (src/node_worker.cc, Worker::LoopIdleTime).
    */
   isAlive(): boolean {
-    if (this.#exited) return false
-    return !this.#started || this.#worker.performance.eventLoopUtilization().idle >= 0
+    return !this.#exited && this.#worker.performance.eventLoopUtilization().idle >= 0
   }
 
   onExit(callback: (error: unknown) => void): void {

@@ -1,4 +1,4 @@
-/** The first kind of interrupt: run a function elsewhere and know that it ran. Linux `kernel/smp.c`. */
+/** The first kind of interrupt: run a function elsewhere and know it ran. Linux `kernel/smp.c`. */
 
 import { CpuMask } from '../../index.ts'
 import { verify } from '../failure.ts'
@@ -8,7 +8,7 @@ import { ROUNDS } from './limits.ts'
 import { median, type Stage, type Step } from './stage.ts'
 
 /** How long CPU 0 stands still for a call between two others, in milliseconds. */
-const STILL_MS = 2000
+const STILL_MS = 10_000
 /** How long it sleeps between two looks. */
 const LOOK_MS = 1
 

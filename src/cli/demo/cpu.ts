@@ -1,4 +1,4 @@
-/** What every CPU of the demonstration can be asked: the handlers, hooks and reads that the steps watch. */
+/** What every CPU of the demonstration can be asked: handlers, hooks and reads for the steps. */
 
 import { sharedFunction, thisMachine } from '../../index.ts'
 import { primesBetween } from '../tasks.ts'

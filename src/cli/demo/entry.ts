@@ -1,4 +1,4 @@
-/** What every CPU of a demonstration imports first: its own functions, and the user's if there are any. */
+/** What every CPU of a demonstration imports: its own functions, and the user's if there is one. */
 
 import { shareFromUrl } from '../user-module.ts'
 import './cpu.ts'

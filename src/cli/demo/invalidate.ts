@@ -1,4 +1,4 @@
-/** The third kind of interrupt: no CPU goes on with a translation that has changed. Linux flush_tlb_page. */
+/** The third kind of interrupt: no CPU goes on with a stale translation. Linux flush_tlb_page. */
 
 import { verify } from '../failure.ts'
 import { formatMicroseconds } from '../print.ts'

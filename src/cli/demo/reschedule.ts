@@ -13,7 +13,7 @@ const TASK = 20_000
 
 export const rescheduleStep: Step = {
   title: 'Reschedule: vector 0xfc',
-  about: `A marked CPU reschedules on the way back. Each ${ROUNDS} times; µs until then are medians.`,
+  about: `A marked CPU reschedules on the way back. Each ${ROUNDS} times; µs: median until then.`,
 
   async run(stage) {
     const { machine, out, others } = stage
@@ -33,10 +33,7 @@ export const rescheduleStep: Step = {
       verify(result === expected, `CPU ${cpu} counted ${result} primes, there are ${expected}`)
       verify(outsideInterrupts, `the scheduler of CPU ${cpu} ran inside the interrupt`)
     }
-    out.verified(
-      `marked, each rescheduled ${ROUNDS} times, after the handler had returned, ` +
-        `and ran its task: ${expected} primes`,
-    )
+    out.verified(`marked: each ran its task ${ROUNDS} times, after the handler had returned`)
   },
 }
 

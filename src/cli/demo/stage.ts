@@ -27,7 +27,7 @@ export interface Act {
 }
 
 /** How long an interrupt may take to arrive before it counts as lost, in milliseconds. */
-const ARRIVAL_MS = 2000
+const ARRIVAL_MS = 5000
 
 const COLUMNS: readonly Column[] = [
   { title: 'CPU', width: 3, align: 'right' },
@@ -72,7 +72,7 @@ export class Stage {
   show({ from, sent, icr, received, us }: Act, expected: CpuMask): void {
     verify(
       received.equals(expected),
-      `${sent} of CPU ${from} was for ${describe(expected)} and was received by ${describe(received)}`,
+      `${sent} of CPU ${from} was for ${describe(expected)} and reached ${describe(received)}`,
     )
     const cells = [
       String(from),

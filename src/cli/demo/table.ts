@@ -1,4 +1,4 @@
-/** The interrupt table: everything that the steps before have sent, as `/proc/interrupts` shows it. */
+/** The interrupt table: all that the steps before have sent, as `/proc/interrupts` shows it. */
 
 import type { Step } from './stage.ts'
 

@@ -1,4 +1,4 @@
-/** What the calls of the demonstration run: the bundled tasks, or one function of the user's module. */
+/** What the calls of the demonstration run: the bundled tasks, or a function of the user's. */
 
 import { inspect } from 'node:util'
 import { verify } from '../failure.ts'

@@ -1,0 +1,164 @@
+/**
+ * Planning a call: who is to be asked, and whether it may be asked now. Everything that can be wrong
+ * with a call before anything is sent is found here.
+ */
+
+import { CpuMask, type CpuSet } from '../base/cpu-mask.ts'
+import { IpiError } from '../base/errors.ts'
+import type { CallOptions } from './call.ts'
+import type { Cpu } from './cpu.ts'
+import type { FunctionRecord, FunctionTable } from './functions.ts'
+import type { AbortSignalLike, Waits } from './wait.ts'
+
+/** Everything a call needs, checked. */
+export interface CallPlan {
+  readonly record: FunctionRecord
+  /** The other CPUs that run the function. */
+  readonly targets: readonly number[]
+  /** Whether this CPU runs it too. */
+  readonly local: boolean
+  /** Whether a mask was asked for: whoever has left it meanwhile is passed over. */
+  readonly mask: boolean
+  readonly info: unknown
+  readonly wait: boolean
+  readonly timeoutMs: number
+  readonly signal: AbortSignalLike | undefined
+}
+
+/** Plans the calls of one CPU. Throws, changing nothing, what is wrong with them. */
+export class CallPlanner {
+  readonly #cpu: Cpu
+  readonly #functions: FunctionTable
+  readonly #waits: Waits
+  readonly #timeoutMs: number
+
+  constructor(parts: {
+    readonly cpu: Cpu
+    readonly functions: FunctionTable
+    readonly waits: Waits
+    readonly timeoutMs: number
+  }) {
+    this.#cpu = parts.cpu
+    this.#functions = parts.functions
+    this.#waits = parts.waits
+    this.#timeoutMs = parts.timeoutMs
+  }
+
+  /** The online CPUs but this one. */
+  others(): CpuMask {
+    return this.#cpu.memory.onlineMask.without(this.#cpu.id)
+  }
+
+  /** The online CPUs of what a caller passed, but this one. Throws `IPI_INVALID_CPU`. */
+  othersOf(mask: CpuSet): CpuMask {
+    return this.#online(mask).without(this.#cpu.id)
+  }
+
+  #online(mask: CpuSet): CpuMask {
+    const wanted = CpuMask.from(mask)
+    for (const cpu of wanted) this.#checkPossible(cpu)
+    return wanted.and(this.#cpu.memory.onlineMask)
+  }
+
+  #checkPossible(cpu: number): void {
+    if (Number.isInteger(cpu) && cpu >= 0 && cpu < this.#cpu.memory.cpuCount) return
+    throw new IpiError(
+      'IPI_INVALID_CPU',
+      `this machine has no CPU ${String(cpu)}: its CPUs are 0 to ${this.#cpu.memory.cpuCount - 1}`,
+      typeof cpu === 'number' ? { cpu } : {},
+    )
+  }
+
+  /** One CPU of a mask: this one, or else the lowest online. Throws `IPI_NO_CPU`. */
+  choose(mask: CpuSet): number {
+    const online = this.#online(mask)
+    if (online.isEmpty) {
+      throw new IpiError(
+        'IPI_NO_CPU',
+        `no CPU of the mask {${CpuMask.from(mask).toString()}} is online; online are ` +
+          `{${this.#cpu.memory.onlineMask.toString()}}`,
+        { cpus: [...CpuMask.from(mask)] },
+      )
+    }
+    return online.has(this.#cpu.id) ? this.#cpu.id : online.first()
+  }
+
+  /** A call to one CPU, which may be this one. Whether it is online shows when it is sent. */
+  planSingle(
+    what: string,
+    target: number,
+    fn: unknown,
+    info: unknown,
+    options: CallOptions | undefined,
+    blocking: boolean,
+  ): CallPlan {
+    this.#checkPossible(target)
+    const local = target === this.#cpu.id
+    const targets = local ? [] : [target]
+    return this.#check(what, { targets, local, mask: false, info }, fn, options, blocking)
+  }
+
+  /** A call to the CPUs of a mask, and to this one if `local`. */
+  planMask(
+    what: string,
+    mask: CpuMask,
+    local: boolean,
+    fn: unknown,
+    info: unknown,
+    options: CallOptions | undefined,
+    blocking: boolean,
+  ): CallPlan {
+    return this.#check(what, { targets: [...mask], local, mask: true, info }, fn, options, blocking)
+  }
+
+  #check(
+    what: string,
+    where: Pick<CallPlan, 'targets' | 'local' | 'mask' | 'info'>,
+    fn: unknown,
+    options: CallOptions | undefined,
+    blocking: boolean,
+  ): CallPlan {
+    const record = this.#functions.resolve(fn)
+    const { wait = true, timeoutMs = this.#timeoutMs, signal } = options ?? {}
+    if (typeof timeoutMs !== 'number' || !(timeoutMs >= 0)) {
+      throw new IpiError(
+        'IPI_INVALID_ARGUMENT',
+        `timeoutMs is milliseconds >= 0, got ${String(timeoutMs)}`,
+      )
+    }
+    if (signal !== undefined) checkSignal(signal)
+    if (record.isAsync) {
+      throw new IpiError(
+        'IPI_ASYNC_FUNCTION',
+        `"${record.name}" is an async function: what an interrupt runs must be synchronous; start ` +
+          'asynchronous work and return, or run it as a task',
+        { functionName: record.name },
+      )
+    }
+    this.#waits.checkOpen()
+    // Alone there is nobody to wait for: no lock, no interrupt, no check.
+    if (where.targets.length > 0) this.#waits.checkMayWait(what, blocking)
+    const { targets, local, mask, info } = where
+    return { record, targets, local, mask, info, wait, timeoutMs, signal }
+  }
+}
+
+function checkSignal(signal: AbortSignalLike): void {
+  if (signal !== null && typeof signal === 'object') {
+    if (typeof signal.aborted === 'boolean' && typeof signal.addEventListener === 'function') return
+  }
+  throw new IpiError(
+    'IPI_INVALID_ARGUMENT',
+    `signal is an AbortSignal, got ${String(signal)}; pass controller.signal or ` +
+      'AbortSignal.timeout(ms)',
+  )
+}
+
+/** The error of a CPU that was to be asked and is not online. */
+export function offlineError(cpu: number): IpiError {
+  return new IpiError(
+    'IPI_CPU_OFFLINE',
+    `CPU ${cpu} is not online; bring it up with cpuUp(), or ask machine.onlineMask first`,
+    { cpu },
+  )
+}
