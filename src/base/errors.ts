@@ -52,6 +52,9 @@ export interface IpiErrorFacts {
   readonly waitedMs?: number
   /** Whether the function had begun to run on the target when the wait ended. */
   readonly started?: boolean
+  /** What the CPUs that answered in time returned, and what they threw. */
+  readonly results?: ReadonlyMap<number, unknown>
+  readonly errors?: ReadonlyMap<number, unknown>
   /** The error that caused this one. */
   readonly cause?: unknown
 }
@@ -67,6 +70,8 @@ export class IpiError extends Error implements IpiErrorFacts {
   declare readonly functionName?: string
   declare readonly waitedMs?: number
   declare readonly started?: boolean
+  declare readonly results?: ReadonlyMap<number, unknown>
+  declare readonly errors?: ReadonlyMap<number, unknown>
 
   constructor(code: IpiErrorCode, message: string, facts: IpiErrorFacts = {}) {
     super(message, 'cause' in facts ? { cause: facts.cause } : undefined)

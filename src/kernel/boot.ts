@@ -45,11 +45,11 @@ function threadState(): ThreadState {
  * Shares a function under a name: every thread that evaluates this line can be asked to run it. Put
  * it into a module that all threads import. Throws `IPI_INVALID_ARGUMENT`, `IPI_DUPLICATE_FUNCTION`.
  */
-export function sharedFunction<F extends (info: never) => unknown>(
+export function sharedFunction<Info = unknown, Result = unknown>(
   name: string,
-  fn: F,
+  fn: (info: Info) => Result,
   options?: SharedFunctionOptions,
-): F & SharedFunction<Parameters<F>[0], ReturnType<F>> {
+): SharedFunction<Info, Result> {
   return threadState().functions.register(name, fn, options)
 }
 

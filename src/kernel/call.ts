@@ -22,9 +22,9 @@ export type Callable<Info, Result> = SharedFunction<Info, Result> | string
 export class SmpCallError extends IpiError {
   override readonly name = 'SmpCallError'
   /** What the CPUs that succeeded returned. */
-  readonly results: ReadonlyMap<number, unknown>
+  declare readonly results: ReadonlyMap<number, unknown>
   /** Why the others failed. */
-  readonly errors: ReadonlyMap<number, unknown>
+  declare readonly errors: ReadonlyMap<number, unknown>
 
   constructor(
     functionName: string,
@@ -37,10 +37,8 @@ export class SmpCallError extends IpiError {
       'IPI_CALL_FAILED',
       `"${functionName}" failed on ${errors.size} of ${errors.size + results.size} CPUs; ` +
         `CPU ${cpu}: ${message}`,
-      { functionName, cpus: [...errors.keys()], cause: first },
+      { functionName, cpus: [...errors.keys()], results, errors, cause: first },
     )
-    this.results = results
-    this.errors = errors
   }
 }
 
@@ -104,16 +102,24 @@ export function onlyOutcome(call: Call): unknown {
 
 /** The answers of all, ascending. Throws {@link SmpCallError} if one failed. As `onlyOutcome`. */
 export function allOutcomes(call: Call): Map<number, unknown> {
-  const results = new Map<number, unknown>()
-  const errors = new Map<number, unknown>()
-  const ascending = call.cpus
-    .map((cpu, i) => ({ cpu, outcome: call.outcomes[i]! }))
-    .sort((a, b) => a.cpu - b.cpu)
-  for (const { cpu, outcome } of ascending) {
-    if (outcome === SKIPPED) continue
-    if (outcome.ok) results.set(cpu, outcome.value)
-    else errors.set(cpu, outcome.error())
-  }
+  const { results, errors } = sortOutcomes(call)
   if (errors.size > 0) throw new SmpCallError(call.record.name, results, errors)
   return results
+}
+
+/** What has been answered so far, by CPU, ascending. */
+export function sortOutcomes(call: Call): {
+  readonly results: Map<number, unknown>
+  readonly errors: Map<number, unknown>
+} {
+  const results = new Map<number, unknown>()
+  const errors = new Map<number, unknown>()
+  const places = call.cpus.map((_, place) => place).sort((a, b) => call.cpus[a]! - call.cpus[b]!)
+  for (const place of places) {
+    const outcome = call.outcomes[place]
+    if (outcome === undefined || outcome === SKIPPED) continue
+    if (outcome.ok) results.set(call.cpus[place]!, outcome.value)
+    else errors.set(call.cpus[place]!, outcome.error())
+  }
+  return { results, errors }
 }

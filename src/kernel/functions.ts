@@ -50,11 +50,11 @@ export class FunctionTable {
    * Registers `fn` under `name`. Throws `IPI_INVALID_ARGUMENT`, or `IPI_DUPLICATE_FUNCTION` if
    * another function of this thread bears the name.
    */
-  register<F extends (info: never) => unknown>(
+  register<Info = unknown, Result = unknown>(
     name: string,
-    fn: F,
+    fn: (info: Info) => Result,
     options: SharedFunctionOptions = {},
-  ): F & SharedFunction<Parameters<F>[0], ReturnType<F>> {
+  ): SharedFunction<Info, Result> {
     if (typeof name !== 'string' || name === '' || typeof fn !== 'function') {
       throw new IpiError(
         'IPI_INVALID_ARGUMENT',
@@ -74,10 +74,10 @@ export class FunctionTable {
       id: hashName(name),
       name,
       interruptSafe,
-      run: fn as unknown as (info: unknown) => unknown,
+      run: fn as (info: unknown) => unknown,
       isAsync: fn.constructor.name === 'AsyncFunction',
     }
-    const shared = Object.assign((info: unknown) => record.run(info), {
+    const shared = Object.assign((info: Info) => fn(info), {
       sharedName: name,
       interruptSafe,
     })
@@ -87,7 +87,7 @@ export class FunctionTable {
     if (sameLow === undefined) this.#byId.set(record.id.low, [record])
     else sameLow.push(record)
     this.#byFunction.set(shared, record)
-    return shared as unknown as F & SharedFunction<Parameters<F>[0], ReturnType<F>>
+    return shared
   }
 
   /** The function of a hash, as a request names it. */

@@ -157,12 +157,18 @@ export class Machine extends CallFamily {
 
   // Rescheduling: kernel/resched.ts.
 
-  /** Interrupts one CPU so that it reschedules on its way back. Waits for nothing. */
+  /**
+   * Interrupts one CPU: it reschedules on its way back if it is marked, else only acknowledges. Waits
+   * for nothing. Throws `IPI_INVALID_CPU`, `IPI_CPU_OFFLINE`.
+   */
   smpSendReschedule(cpu: number): void {
     this.#kernel.rescheduler.smpSendReschedule(cpu)
   }
 
-  /** Marks one CPU for rescheduling; interrupts it only if it would not find out by itself. */
+  /**
+   * Marks one CPU for rescheduling, and interrupts it only if it would not find out by itself. Throws
+   * `IPI_INVALID_CPU`, `IPI_CPU_OFFLINE`.
+   */
   reschedTask(cpu: number): void {
     this.#kernel.rescheduler.reschedTask(cpu)
   }

@@ -59,7 +59,7 @@ export function describeError(
       className: error.constructor.name,
       name: String(error.name),
       message: String(error.message),
-      stack: String(error.stack ?? ''),
+      stack: userFrames(String(error.stack ?? '')),
       fields,
       ...(error.cause === undefined || depth >= CAUSE_DEPTH_MAX
         ? {}
@@ -73,6 +73,16 @@ export function describeError(
     return { ...nothing, isError: true, className: 'Error', name: 'Error', message: 'unreadable' }
   }
 }
+
+/** Cuts off the frames of this library under the function that an interrupt ran. */
+function userFrames(stack: string): string {
+  const lines = stack.split('\n')
+  const ours = lines.findIndex((line) => SERVER_FRAME.test(line))
+  return ours < 0 ? stack : lines.slice(0, ours).join('\n')
+}
+
+/** A frame of the file that runs requests. */
+const SERVER_FRAME = /^\s+at .*[/\\]kernel[/\\]serve\.[jt]s/
 
 /**
  * Rebuilds what was thrown. `where` names the hop for the stack, `callerStack` is the stack of the

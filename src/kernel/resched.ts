@@ -34,8 +34,8 @@ export class Rescheduler {
   }
 
   /**
-   * `smp_send_reschedule`: interrupts one CPU so that it reschedules on its way back. Waits for
-   * nothing. Throws `IPI_INVALID_CPU`, `IPI_CPU_OFFLINE`.
+   * `smp_send_reschedule`: only interrupts one CPU. It reschedules on its way back if somebody has
+   * marked it (`reschedTask`); without the mark nothing follows. Waits for nothing. Throws `IPI_INVALID_CPU`, `IPI_CPU_OFFLINE`.
    */
   smpSendReschedule(target: number): void {
     this.#check(target)

@@ -155,7 +155,9 @@ export class CallServer {
     words[page + CPU.currentFunction + 1] = record.id.high
     words[page + CPU.currentRequest] = call.slot + 1
     try {
-      const result = record.run(call.info)
+      // Called bare: the record is not the function's `this`.
+      const { run } = record
+      const result = run(call.info)
       if (isThenable(result)) {
         ignoreOutcome(result)
         throw new IpiError('IPI_ASYNC_FUNCTION', 'returned a promise', {

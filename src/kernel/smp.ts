@@ -5,7 +5,15 @@
 
 import type { CpuMask, CpuSet } from '../base/cpu-mask.ts'
 import { IpiError } from '../base/errors.ts'
-import { allOutcomes, Call, onlyOutcome, SKIPPED, type CallOptions, type OpenCall } from './call.ts'
+import {
+  allOutcomes,
+  Call,
+  onlyOutcome,
+  SKIPPED,
+  sortOutcomes,
+  type CallOptions,
+  type OpenCall,
+} from './call.ts'
 import type { CallBook, Outcome } from './call-book.ts'
 import type { CallDriver } from './call-queue.ts'
 import type { Cpu } from './cpu.ts'
@@ -168,7 +176,8 @@ export class CallFunction {
   #runLocal(plan: CallPlan): Outcome {
     const flags = this.#cpu.localIrqSave()
     try {
-      const value = plan.record.run(plan.info)
+      const { run } = plan.record
+      const value = run(plan.info)
       if (isThenable(value)) {
         ignoreOutcome(value)
         throw new IpiError(
@@ -305,6 +314,7 @@ export class CallFunction {
       {
         cpus: late,
         ...(late.length === 1 ? { cpu: late[0]! } : {}),
+        ...sortOutcomes(call),
         functionName: call.record.name,
         waitedMs,
         started,
