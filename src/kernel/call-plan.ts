@@ -149,7 +149,7 @@ function checkSignal(signal: AbortSignalLike): void {
   }
   throw new IpiError(
     'IPI_INVALID_ARGUMENT',
-    `signal is an AbortSignal, got ${String(signal)}; pass controller.signal or ` +
+    `signal is an AbortSignal, got ${typeof signal}; pass controller.signal or ` +
       'AbortSignal.timeout(ms)',
   )
 }

@@ -69,6 +69,8 @@ export class Hotplug {
         for (const { cpu, member } of prepared) {
           await this.#boot.doBootCpu(cpu, member)
           await this.#boot.commence(cpu, member)
+          // Node answers later questions about a thread's end only if it was asked while it lived.
+          member.thread.isAlive()
           this.#kernel.events.emit('online', { cpu })
         }
       } catch (error) {

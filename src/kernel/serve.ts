@@ -34,7 +34,7 @@ export interface ClaimedCall {
   readonly record: FunctionRecord | undefined
   readonly info: unknown
   /** Why the argument could not be taken: it went down with its sender, or cannot be read. */
-  readonly lost?: unknown
+  readonly lost?: Error
 }
 
 /** Serves requests on one CPU. Called in interrupt context only. */
@@ -81,7 +81,8 @@ export class CallServer {
       }
       try {
         return { ...call, info: this.#values.take(slot, source, 'info', ticket) }
-      } catch (lost) {
+      } catch (error) {
+        const lost = error instanceof Error ? error : new Error(String(error))
         return { ...call, info: undefined, lost }
       }
     }

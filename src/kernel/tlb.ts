@@ -6,7 +6,7 @@
  * left without acknowledging, and the old space's mask bit cleared before its tables were left.
  */
 
-import type { CpuMask } from '../base/cpu-mask.ts'
+import { CpuMask } from '../base/cpu-mask.ts'
 import { assert } from '../base/assert.ts'
 import { IpiError } from '../base/errors.ts'
 import { CPU, CPU_STATE, HEADER, INIT_MM, MM, MM_COUNT_MAX, MM_WORDS } from '../hardware/layout.ts'
@@ -198,6 +198,8 @@ export class Tlb {
         }
         if (!asked.every((each) => this.#hasFlushed(each, sequence))) return false
         memory.words[HEADER.flushMm] = INIT_MM
+        // The bits of those that died instead of answering.
+        memory.writeMask(HEADER.flushMask, CpuMask.of())
         this.#lock.release()
         done = true
         return true
