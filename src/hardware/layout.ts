@@ -29,7 +29,7 @@ export const PAGE_WORDS = 1024
 /** How many address spaces a machine can know. */
 export const MM_COUNT_MAX = 64
 /** Words of one address-space record. */
-export const MM_WORDS = LINE_WORDS
+export const MM_WORDS = 16
 /** Record 0 of the address-space table: the kernel's own space, `init_mm`. */
 export const INIT_MM = 0
 

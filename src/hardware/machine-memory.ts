@@ -169,8 +169,3 @@ export class MachineMemory implements MachineSize {
     return this.readMask(HEADER.onlineMask)
   }
 }
-
-/** Size of the payload part of a slot, in bytes. */
-export function payloadBytes(memory: MachineSize): number {
-  return (memory.slotWords - SLOT.payload) * Int32Array.BYTES_PER_ELEMENT
-}

@@ -32,8 +32,9 @@ export function settleRequestsOf(cpu: Cpu, dead: number): void {
     for (;;) {
       const flags = requestFlags(memory, slot)
       const state = stateOf(flags)
-      const out = state === REQUEST_STATE.queued || state === REQUEST_STATE.running
-      if (targetOf(flags) !== dead || !out) break
+      // Given up or not: `dead` would have been the one to send it home.
+      const out = state !== REQUEST_STATE.free && state !== REQUEST_STATE.done
+      if (targetOf(flags) !== dead || !out || state === REQUEST_STATE.died) break
       if (transition(memory, slot, flags, REQUEST_STATE.died)) break
     }
   }
