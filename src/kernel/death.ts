@@ -7,6 +7,7 @@
 import { CpuMask } from '../base/cpu-mask.ts'
 import { ATTENTION, CPU, CPU_STATE, HEADER, MM_COUNT_MAX } from '../hardware/layout.ts'
 import { add, exchange, store } from '../hardware/memory.ts'
+import { CALL_DRIVERS } from './call-queue.ts'
 import type { Cpu } from './cpu.ts'
 import {
   CLOSED,
@@ -40,16 +41,23 @@ export function settleRequestsOf(cpu: Cpu, dead: number): void {
   }
 }
 
-/** Makes the answers to a dead CPU's own requests find their way back to its slots. */
+/**
+ * Makes the answers to a dead CPU's own requests find their way back to its slots. A request in a
+ * target's queue is claimed in time; one that only the record of `call_data` could have led to, or
+ * that was never published, is claimed by nobody once that record is gone.
+ */
 function orphanRequestsFrom(cpu: Cpu, dead: number): void {
   const { memory } = cpu
+  const onNoQueue = CALL_DRIVERS[memory.words[HEADER.callDriver]!] === 'callData'
   const first = dead * memory.slotCount
   for (let slot = first; slot < first + memory.slotCount; slot++) {
     for (;;) {
       const flags = requestFlags(memory, slot)
       const state = stateOf(flags)
       if (state !== REQUEST_STATE.queued && state !== REQUEST_STATE.running) break
-      if (transition(memory, slot, flags, state, REQUEST_FLAG.notify)) break
+      const lost = onNoQueue && state === REQUEST_STATE.queued
+      const next = lost ? REQUEST_STATE.died : state
+      if (transition(memory, slot, flags, next, REQUEST_FLAG.notify)) break
     }
   }
 }
@@ -76,7 +84,6 @@ export function bury(cpu: Cpu, dead: number): void {
   memory.clearCpu(HEADER.onlineMask, dead)
   store(words, page + CPU.state, CPU_STATE.dead)
   settleRequestsOf(cpu, dead)
-  orphanRequestsFrom(cpu, dead)
   for (const mask of [HEADER.commencedMask, HEADER.callinMask, HEADER.calloutMask]) {
     memory.clearCpu(mask, dead)
   }
@@ -86,6 +93,7 @@ export function bury(cpu: Cpu, dead: number): void {
   // The record first: whoever takes the lock next finds nothing published.
   if (callLock.holder === dead) store(words, HEADER.callData, 0)
   callLock.recover(dead)
+  orphanRequestsFrom(cpu, dead)
   const tlbLock = new RobustLock(cpu, HEADER.tlbLock)
   if (tlbLock.holder === dead) memory.writeMask(HEADER.flushMask, CpuMask.of())
   tlbLock.recover(dead)

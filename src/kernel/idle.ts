@@ -158,7 +158,11 @@ export class IdleLoop {
       for (let i = 0; i < LOOKS_PER_CLOCK; i++) {
         if (!core.attentionPending && !this.#cpu.needResched) continue
         this.#serve()
-        if (core.state !== CPU_STATE.polling) return false
+        if (core.state !== CPU_STATE.polling) {
+          // An INIT was taken: this CPU idles no more.
+          this.#cpu.clearThreadFlags(TIF.POLLING_NRFLAG)
+          return false
+        }
         served = true
       }
       now = platform.now()
@@ -170,15 +174,16 @@ export class IdleLoop {
     return turn || core.attentionPending || (old & TIF.NEED_RESCHED) !== 0
   }
 
-  /** With more pollers than processors, a poller keeps from running what it waits for. */
+  /** One processor is left to those who work: else a poller keeps from running what it waits for. */
   #tooManyPoll(): boolean {
     const { memory, platform, id } = this.#cpu
     if (this.#halt.ms === Infinity) return false
     let polling = 0
     for (const cpu of memory.onlineMask) {
-      if (cpu !== id && memory.readCpu(cpu, CPU.state) === CPU_STATE.polling) polling++
+      const idle = (memory.readCpu(cpu, CPU.threadFlags) & TIF.POLLING_NRFLAG) !== 0
+      if (idle && cpu !== id) polling++
     }
-    return polling >= platform.processors
+    return polling >= Math.max(1, platform.processors - 1)
   }
 
   /**
