@@ -135,6 +135,7 @@ export class Codec {
     if (Array.isArray(value)) {
       // Holes and extra properties survive structured clone; this path has no place for them.
       if (prototype !== Array.prototype || keys.length !== value.length) throw REFUSED
+      if (keys.some((key, i) => key !== String(i))) throw REFUSED
       this.#writeTag(TAG.array)
       this.#view.setUint32(this.#reserve(4), value.length)
       for (const element of value) this.#write(element, depth + 1)

@@ -71,7 +71,12 @@ export class CpuMask implements Iterable<number> {
 
   /** Whether `cpu` is in the set; false for numbers that name no CPU. */
   has(cpu: number): boolean {
-    return cpu >= 0 && cpu < CPU_COUNT_MAX && ((this.#words[cpu >>> 5]! >>> (cpu & 31)) & 1) === 1
+    return (
+      Number.isInteger(cpu) &&
+      cpu >= 0 &&
+      cpu < CPU_COUNT_MAX &&
+      ((this.#words[cpu >>> 5]! >>> (cpu & 31)) & 1) === 1
+    )
   }
 
   /** Word `index` of the eight words that hold the set, CPU 32 * index in bit 0. */

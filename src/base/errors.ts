@@ -86,6 +86,6 @@ export function isIpiError(value: unknown): value is IpiError {
   return (
     value instanceof Error &&
     typeof (value as IpiError).code === 'string' &&
-    (value as IpiError).code in IPI_ERROR_CODES
+    Object.hasOwn(IPI_ERROR_CODES, (value as IpiError).code)
   )
 }

@@ -65,6 +65,11 @@ export class Core {
     this.#attentionAt = this.#page + CPU.attention
   }
 
+  /** Whether this thread is the CPU no more. */
+  get isRetired(): boolean {
+    return this.#retired
+  }
+
   /** EFLAGS.IF. */
   get interruptsEnabled(): boolean {
     return this.#interruptFlag

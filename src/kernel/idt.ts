@@ -14,7 +14,7 @@ import type { Softirqs } from './softirq.ts'
 import {
   checkDeviceVector,
   FIRST_DEVICE_VECTOR,
-  FIRST_EXTERNAL_VECTOR,
+  FIRST_LEGAL_VECTOR,
   FIRST_SYSTEM_VECTOR,
   GATE_COUNT,
   isDeviceVector,
@@ -42,7 +42,8 @@ export class Idt {
     this.#cpu = cpu
     this.#builder = builder
     this.#softirqs = softirqs
-    for (let vector = FIRST_EXTERNAL_VECTOR; vector < GATE_COUNT; vector++) {
+    // From the first vector that can arrive, not from the first that should.
+    for (let vector = FIRST_LEGAL_VECTOR; vector < GATE_COUNT; vector++) {
       this.#setGate(builder.buildInterrupt(`irq${vector}`, vector, (regs) => this.#doIrq(regs)))
     }
   }

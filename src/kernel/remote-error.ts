@@ -106,7 +106,7 @@ export function rebuildError(
 
 function construct(description: ErrorDescription, options: ErrorOptions): Error {
   const { className, message, fields, errors } = description
-  if (className === 'IpiError' && String(fields['code']) in IPI_ERROR_CODES) {
+  if (className === 'IpiError' && Object.hasOwn(IPI_ERROR_CODES, String(fields['code']))) {
     return new IpiError(fields['code'] as IpiErrorCode, message, options)
   }
   if (errors !== undefined) {

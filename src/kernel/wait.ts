@@ -236,6 +236,13 @@ export class Waits {
   /** Throws if this CPU has left its machine. */
   checkOpen(): void {
     if (this.#ended !== undefined) throw this.#ended
+    if (this.#cpu.core.isRetired) {
+      throw new IpiError(
+        'IPI_MACHINE_CLOSED',
+        `CPU ${this.#cpu.id} has left the machine: no answer would reach this thread any more`,
+        { cpu: this.#cpu.id },
+      )
+    }
   }
 
   /** Ends every pending wait with an error, and every later one: this CPU has left its machine. */
