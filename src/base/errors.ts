@@ -6,7 +6,8 @@
 /** Every code an {@link IpiError} can carry, with the sentence that defines it. */
 export const IPI_ERROR_CODES = {
   IPI_INVALID_ARGUMENT: 'an argument has the wrong type, shape or range',
-  IPI_INVALID_VECTOR: 'the vector is outside 32..255, reserved, or has no such handler',
+  IPI_INVALID_VECTOR:
+    'the vector cannot be sent (16..255), or is not for handlers (32..238), or has none',
   IPI_VECTOR_IN_USE: 'the vector already has a handler on this CPU',
   IPI_NO_FREE_VECTOR: 'every vector that applications may use is taken',
   IPI_INVALID_CPU: 'the machine has no CPU of that number',

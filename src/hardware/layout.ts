@@ -7,9 +7,10 @@
  *     per-CPU page    4 KiB, the table `CPU` below
  *     request slots   `slotCount` slots of `slotWords`, the table `SLOT` below
  *
- * Offsets are in 32-bit words. Words that different CPUs write stand on different cache lines of
- * sixteen words, with one exception: the posted-interrupt descriptor is one line on purpose, so that
- * a sender who posts touches one line of the target.
+ * Offsets are in 32-bit words. Words that different CPUs write often stand on different cache lines
+ * of sixteen words; masks that change only when a CPU comes or goes share some. One line is shared on
+ * purpose: the posted-interrupt descriptor, so that a sender who posts touches one line of the
+ * target.
  *
  * Any change here is a change of the layout: raise LAYOUT_VERSION.
  */
@@ -95,7 +96,10 @@ export const HEADER = {
   flushVa: 418,
   /** The number of the request, raised by the lock's holder when the rest is written. */
   flushSequence: 419,
-  /** `flush_cpumask`: CPUs that have not flushed yet; each clears its own bit. */
+  /**
+   * `flush_cpumask`: CPUs that have not flushed yet; each clears its own bit. To be looked at:
+   * what counts is CPU.flushAck, which a slow CPU cannot set for another's request.
+   */
   flushMask: 432,
 
   /** Stop-machine: state word (sequence << 3 | state), participants, who runs the function. */
@@ -135,7 +139,7 @@ export const CPU = {
   /** The CPU state, one of CPU_STATE. The owner writes; senders read after posting. */
   state: 13,
 
-  /** Vectors posted level-triggered. Senders or; the owner exchanges. */
+  /** Vectors posted level-triggered. Senders or; the owner ands what it took. */
   levelPosts: 16,
 
   /** Thread flags: TIF_NEED_RESCHED, TIF_POLLING_NRFLAG. Anybody, by atomic or/and. */

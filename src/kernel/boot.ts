@@ -23,9 +23,15 @@ import { FunctionTable, type SharedFunction, type SharedFunctionOptions } from '
 import { Hotplug } from './hotplug.ts'
 import { Kernel } from './kernel.ts'
 import { Machine, type BootPart } from './machine.ts'
-import { HOTPLUG_FUNCTIONS, isTicket, type HotplugReplay, type Ticket } from './protocol.ts'
+import {
+  BOOT_CPU,
+  HOTPLUG_FUNCTIONS,
+  isTicket,
+  type HotplugReplay,
+  type Ticket,
+} from './protocol.ts'
 import { CLOSED } from './request.ts'
-import { BOOT_CPU, Secondary } from './secondary.ts'
+import { Secondary } from './secondary.ts'
 
 /** What one thread knows: its functions, and the machine that it belongs to. */
 interface ThreadState {

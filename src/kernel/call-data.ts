@@ -4,8 +4,8 @@
  * and explored. Its public defects are mended here; each is named where it stood:
  *
  *  - *count before the lock*: 2.6.11 counts the online CPUs, then takes `call_lock`. A CPU that goes
- *    in between is waited for in vain. Here the mask is read under the lock, and it is the set that
- *    is counted, sent to and waited for.
+ *    in between is waited for in vain. Here one mask is counted, sent to and waited for, and a CPU
+ *    of it that has gone is not waited for.
  *  - *dangling call_data*: the pointer outlives the record, and starts as null. Here it is 0, the
  *    idle record, whenever no request is out: a late interrupt is a no-op.
  *  - *equality of counts*: `started` is a counter compared with `!=`, so a CPU that was not counted

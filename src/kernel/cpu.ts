@@ -49,7 +49,7 @@ export class Cpu {
   readonly memory: MachineMemory
   /** @internal */
   readonly platform: Platform
-  /** @internal What the core calls; filled by kernel/idt.ts, kernel/idle.ts and kernel/smpboot.ts. */
+  /** @internal What the core calls; filled by kernel/idt.ts, smp-interrupts.ts, kernel.ts, secondary.ts. */
   readonly handlers: {
     -readonly [K in keyof CoreHandlers]: CoreHandlers[K]
   }

@@ -12,8 +12,7 @@ import type { Control } from './control.ts'
 import { bury, settleRequestsOf } from './death.ts'
 import { HotplugStates } from './hotplug-states.ts'
 import { describe, type Kernel } from './kernel.ts'
-import { HOTPLUG_FUNCTIONS, type SharedOptions, type Ticket } from './protocol.ts'
-import { BOOT_CPU } from './secondary.ts'
+import { BOOT_CPU, HOTPLUG_FUNCTIONS, type SharedOptions, type Ticket } from './protocol.ts'
 import { SmpBoot, type Member } from './smpboot.ts'
 
 /** How long a thread that is said to be gone may hold a lock before it is taken away. */
@@ -49,6 +48,7 @@ export class Hotplug {
     this.states = new HotplugStates(kernel, control, options.timeoutMs)
     this.#boot = new SmpBoot(kernel, options.bootTimeoutMs)
     kernel.waits.lookAround.push(() => this.#lookForDead())
+    kernel.stop.lookForDead = () => this.#lookForDead()
   }
 
   /**

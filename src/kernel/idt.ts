@@ -171,9 +171,10 @@ export class Idt {
    */
   #ackBadIrq(vector: number): void {
     this.#cpu.count(EVENT.unexpected)
+    const cure = isDeviceVector(vector) ? `; requestIrq(${vector}, …) on that CPU handles it` : ''
     this.#cpu.platform.warn(
       `interprocessor: unexpected interrupt vector ${vector} (0x${vector.toString(16)}) on CPU ` +
-        `${this.#cpu.id}; requestIrq(${vector}, …) on that CPU handles it`,
+        `${this.#cpu.id}${cure}`,
     )
   }
 }

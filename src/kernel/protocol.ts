@@ -1,5 +1,8 @@
 /** Everything that crosses threads by message, on one page. All else crosses in shared memory. */
 
+/** The CPU that brings the others up, and hands them their ports to each other. */
+export const BOOT_CPU = 0
+
 /** What a thread needs to become a CPU: sent once, by whoever brings the CPU up. */
 export interface Ticket {
   readonly kind: 'interprocessor.ticket'

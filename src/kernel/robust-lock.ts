@@ -12,7 +12,7 @@ import type { Cpu } from './cpu.ts'
 const WAITERS = 1 << 16
 const HOLDER_MASK = WAITERS - 1
 
-/** A lock at one word of the header. Taken and released by tasks, never in a handler. */
+/** A lock at one word of the header. Only ever tried: whoever finds it taken comes back later. */
 export class RobustLock {
   readonly #cpu: Cpu
   readonly #at: number

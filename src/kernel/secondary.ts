@@ -9,11 +9,9 @@ import { CPU_STATE, HEADER } from '../hardware/layout.ts'
 import { setupLocalApic } from './apic-setup.ts'
 import { bury } from './death.ts'
 import type { Kernel } from './kernel.ts'
-import type { HotplugReplay } from './protocol.ts'
+import { BOOT_CPU, type HotplugReplay } from './protocol.ts'
 import { wake } from './robust-lock.ts'
 
-/** The CPU that brings the others up. */
-export const BOOT_CPU = 0
 /** How long an AP waits for the boot CPU at each step: the 2 s of smp_callin. */
 const CALLOUT_MS = 2000
 /** How long one sleep of such a wait lasts: what the boot CPU writes comes with a ring. */

@@ -191,7 +191,7 @@ export class CallServer {
 
   /**
    * Marks a request done and tells its initiator. The status and the payload were written before:
-   * the compare-and-swap publishes them to whoever loads `done` (kernel/smp.ts, RequestBook.finish).
+   * the compare-and-swap publishes them to whoever loads `done` (kernel/call-book.ts, CallBook.finish).
    */
   #complete(slot: number): void {
     const { memory, descriptors } = this.#cpu

@@ -25,6 +25,8 @@ export type StopOutcome = 'ran' | 'stood' | 'aborted' | 'tooLate'
 /** Takes part in stop-machine on one CPU. */
 export class MultiCpuStop {
   readonly #cpu: Cpu
+  /** Asks whether threads have ended, where no event loop tells; kernel/hotplug.ts binds it. */
+  lookForDead: () => void = () => undefined
 
   constructor(cpu: Cpu) {
     this.#cpu = cpu
@@ -105,7 +107,9 @@ export class MultiCpuStop {
   /** NMIs still come. Nothing maskable does: interrupts are off. */
   #relax(word: number, spins: number): void {
     this.#cpu.cpuRelax()
-    if (spins < SPINS_BEFORE_SLEEP || !this.#cpu.platform.mayBlock) return
+    if (spins < SPINS_BEFORE_SLEEP) return
+    this.lookForDead()
+    if (!this.#cpu.platform.mayBlock) return
     wait(this.#cpu.memory.words, HEADER.stopState, word, SLEEP_MS)
   }
 }

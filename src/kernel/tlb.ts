@@ -2,7 +2,8 @@
  * TLB shootdown, the protocol of Linux 2.6.11 `arch/i386/kernel/smp.c` (flush_tlb_others,
  * smp_invalidate_interrupt, leave_mm) and `include/asm-i386/mmu_context.h` (switch_mm): one global
  * request slot under `tlbstate_lock`, and a mask in which every asked CPU clears its own bit after
- * it has flushed. Two of its defects are mended, both named where they stood: the handler that
+ * it has flushed; it also says which request it has answered, because the bit alone could be cleared
+ * for the request of an initiator that has died. Two of its defects are mended, both named where they stood: the handler that
  * left without acknowledging, and the old space's mask bit cleared before its tables were left.
  */
 

@@ -9,13 +9,10 @@ import { IpiError } from '../base/errors.ts'
 import { CPU, SLOT } from '../hardware/layout.ts'
 import type { MachineMemory } from '../hardware/machine-memory.ts'
 import type { Port } from '../hardware/platform.ts'
-import type { PortMessage } from './protocol.ts'
+import { BOOT_CPU, type PortMessage } from './protocol.ts'
 
 /** SLOT.payloadBytes of a value that travels by port. */
 const BY_PORT = -1
-/** The CPU that hands out ports to CPUs that came later. */
-const BOOT_CPU = 0
-
 /** Which half of a call a value belongs to. */
 type Half = 'info' | 'result'
 
