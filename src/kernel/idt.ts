@@ -190,7 +190,7 @@ export function isThenable(value: unknown): value is PromiseLike<unknown> {
 
 /** Nobody will ever look at this promise: its rejection must not end the thread. */
 export function ignoreOutcome(promise: PromiseLike<unknown>): void {
-  promise.then(undefined, () => undefined)
+  void Promise.resolve(promise).catch(() => undefined)
 }
 
 /** The seven entries of `BUILD_INTERRUPT` with their vectors, Linux 2.6.11 `entry_arch.h`. */
