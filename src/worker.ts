@@ -2,7 +2,7 @@
 
 import { parentPort } from 'node:worker_threads'
 import { IpiError } from './base/errors.ts'
-import { attachOn, findTicket } from './kernel/boot.ts'
+import { attachOn, checkUnattached, findTicket } from './kernel/boot.ts'
 import type { Machine } from './kernel/machine.ts'
 import { isTicket, type Ticket } from './kernel/protocol.ts'
 import { nodePlatform } from './platform/node.ts'
@@ -23,6 +23,7 @@ const TICKET_MS = 10_000
  * within ten seconds.
  */
 export async function attach(workerData?: unknown): Promise<Machine> {
+  checkUnattached()
   const ticket = findTicket(workerData) ?? (await nextTicket())
   return attachOn(nodePlatform(THREAD_SCRIPT), ticket, () => undefined)
 }

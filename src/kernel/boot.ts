@@ -201,7 +201,8 @@ function registerHotplug(kernel: Kernel, secondary: Secondary, leave: () => void
   functions.register(HOTPLUG_FUNCTIONS.removeState, (name: string) => secondary.removeState(name))
 }
 
-function checkUnattached(state: ThreadState): void {
+/** Throws `IPI_ALREADY_BOOTED` if the calling thread belongs to a machine. */
+export function checkUnattached(state: ThreadState = threadState()): void {
   if (state.machine === undefined) return
   throw new IpiError(
     'IPI_ALREADY_BOOTED',
