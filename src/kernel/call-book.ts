@@ -28,7 +28,7 @@ import type { Values } from './values.ts'
 export type Outcome =
   | { readonly ok: true; readonly value: unknown }
   /** `error` makes the error; called where the caller's stack is, which goes under the remote one. */
-  | { readonly ok: false; readonly error: () => unknown }
+  | { readonly ok: false; readonly error: () => unknown; readonly offline?: boolean }
 
 /** Who wants to know how a request ended. */
 export interface Reader {
@@ -42,6 +42,17 @@ interface OpenRequest {
   reader: Reader | undefined
   readonly target: number
   readonly targetIncarnation: number
+}
+
+/** The outcome of a CPU that was to be asked and is not online. */
+export function offlineOutcome(cpu: number): Outcome {
+  const error = (): IpiError =>
+    new IpiError(
+      'IPI_CPU_OFFLINE',
+      `CPU ${cpu} is not online; bring it up with cpuUp(), or ask machine.onlineMask first`,
+      { cpu },
+    )
+  return { ok: false, offline: true, error }
 }
 
 /** The requests of one CPU. Private to its thread. */
@@ -150,6 +161,7 @@ export class CallBook {
       return { ok: false, error: () => error }
     }
     if (status === REQUEST_STATUS.returned) return { ok: true, value }
+    if (status === REQUEST_STATUS.offline) return offlineOutcome(target)
     if (status === REQUEST_STATUS.threw && value === undefined) return this.#died(target, reader)
     return { ok: false, error: () => this.#error(status, target, value, reader) }
   }

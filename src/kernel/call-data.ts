@@ -49,7 +49,6 @@ export class CallDataDriver implements CallDriver {
     const offline = batch.targets.filter((target) => !this.#isOpen(target))
     const members = batch.targets.filter((target) => !offline.includes(target))
     const slots = batch.slots.filter((_, i) => !offline.includes(batch.targets[i]!))
-    const mask = CpuMask.from(members)
     const uses = slots.map((slot) => ({ slot, use: useOf(requestFlags(this.#cpu.memory, slot)) }))
     const waitFor = batch.wait ? HEADER.callFinished : HEADER.callStarted
     let published = false
@@ -59,15 +58,19 @@ export class CallDataDriver implements CallDriver {
       finish: () => {
         if (left) return true
         if (!published) {
-          if (slots.every((slot) => stateOf(requestFlags(this.#cpu.memory, slot)) !== QUEUED)) {
+          if (
+            slots.every(
+              (slot) => stateOf(requestFlags(this.#cpu.memory, slot)) !== REQUEST_STATE.queued,
+            )
+          ) {
             // Everybody gave up before it was our turn: there is nothing left to ask.
-            for (const slot of slots) this.#server.giveBack(slot)
+            for (const slot of slots) this.#server.refuse(slot)
             left = true
             return true
           }
           if (!this.#lock.tryAcquire()) return false
           published = true
-          this.#publish(mask, members, slots)
+          this.#publish(members, slots)
         }
         if (!this.#allSet(waitFor, members, uses, batch.wait)) return false
         store(this.#cpu.memory.words, HEADER.callData, 0)
@@ -79,9 +82,16 @@ export class CallDataDriver implements CallDriver {
   }
 
   /** Fills the record, publishes it, interrupts. */
-  #publish(mask: CpuMask, members: number[], slots: number[]): void {
+  #publish(members: readonly number[], slots: readonly number[]): void {
     const { memory, id } = this.#cpu
     const { words } = memory
+    // Whoever left while we waited for the lock is not asked any more.
+    const there = members.filter((cpu, i) => {
+      if (this.#isOpen(cpu)) return true
+      this.#server.refuse(slots[i]!)
+      return false
+    })
+    const mask = CpuMask.from(there)
     memory.writeMask(HEADER.callStarted, CpuMask.of())
     memory.writeMask(HEADER.callFinished, CpuMask.of())
     members.forEach((cpu, i) => {
@@ -110,13 +120,18 @@ export class CallDataDriver implements CallDriver {
   ): boolean {
     const { memory } = this.#cpu
     return members.every((cpu, i) => {
-      const flags = requestFlags(memory, uses[i]!.slot)
-      const ours = useOf(flags) === uses[i]!.use
-      const state = stateOf(flags)
-      const behind = ours && (state === QUEUED || (wait && state === RUNNING))
-      if (memory.testCpu(at, cpu) && !behind) return true
       const cpuState = memory.readCpu(cpu, CPU.state)
-      return cpuState === CPU_STATE.dead || cpuState === CPU_STATE.offline || !this.#isOpen(cpu)
+      if (cpuState === CPU_STATE.dead || cpuState === CPU_STATE.offline) return true
+      const { slot, use } = uses[i]!
+      const flags = requestFlags(memory, slot)
+      const state = useOf(flags) === use ? stateOf(flags) : REQUEST_STATE.done
+      if (state === REQUEST_STATE.queued || state === REQUEST_STATE.cancelled) {
+        // It closed its door after we had looked, and will not come for this any more.
+        if (!this.#isOpen(cpu)) this.#server.refuse(slot)
+        return false
+      }
+      if (wait && state === REQUEST_STATE.running) return false
+      return memory.testCpu(at, cpu) || !this.#isOpen(cpu)
     })
   }
 
@@ -162,5 +177,3 @@ export class CallDataDriver implements CallDriver {
     this.serve()
   }
 }
-
-const { queued: QUEUED, running: RUNNING } = REQUEST_STATE

@@ -153,12 +153,3 @@ function checkSignal(signal: AbortSignalLike): void {
       'AbortSignal.timeout(ms)',
   )
 }
-
-/** The error of a CPU that was to be asked and is not online. */
-export function offlineError(cpu: number): IpiError {
-  return new IpiError(
-    'IPI_CPU_OFFLINE',
-    `CPU ${cpu} is not online; bring it up with cpuUp(), or ask machine.onlineMask first`,
-    { cpu },
-  )
-}

@@ -57,8 +57,11 @@ export class Call implements Reader {
   /** How many have not answered. */
   lateCount: number
   onSettled: (() => void) | undefined
+  /** Whether a CPU that is not online is passed over: a mask was asked for. */
+  readonly #skipOffline: boolean
 
-  constructor(record: FunctionRecord, cpus: readonly number[]) {
+  constructor(record: FunctionRecord, cpus: readonly number[], skipOffline: boolean) {
+    this.#skipOffline = skipOffline
     this.record = record
     this.cpus = cpus
     this.outcomes = cpus.map(() => undefined)
@@ -66,7 +69,8 @@ export class Call implements Reader {
   }
 
   settle(cpu: number, outcome: Outcome): void {
-    this.outcomes[this.cpus.indexOf(cpu)] = outcome
+    const skipped = this.#skipOffline && !outcome.ok && outcome.offline === true
+    this.outcomes[this.cpus.indexOf(cpu)] = skipped ? SKIPPED : outcome
     if (--this.lateCount === 0) this.onSettled?.()
   }
 

@@ -6,7 +6,7 @@
 import { IpiError } from '../base/errors.ts'
 import type { Control } from './control.ts'
 import type { SharedFunction } from './functions.ts'
-import type { Kernel } from './kernel.ts'
+import { describe, type Kernel } from './kernel.ts'
 import { HOTPLUG_FUNCTIONS, type HotplugReplay } from './protocol.ts'
 
 /** What a thread does when a CPU comes up, and when it leaves. */
@@ -58,7 +58,13 @@ export class HotplugStates {
         }
       } catch (cause) {
         for (const each of done.reverse()) {
-          if (replay.teardown !== undefined) await calls.single(each, replay.teardown, info)
+          if (replay.teardown === undefined) continue
+          // One that fails keeps nobody else from being torn down, and hides nothing of the veto.
+          await calls.single(each, replay.teardown, info).catch((error: unknown) => {
+            cpu.platform.warn(
+              `interprocessor: teardown of "${name}" on CPU ${each}: ${describe(error)}`,
+            )
+          })
         }
         const why = cause instanceof Error ? cause.message : String(cause)
         throw new IpiError('IPI_HOTPLUG_VETO', `hotplug state "${name}" was refused: ${why}`, {

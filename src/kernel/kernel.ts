@@ -173,6 +173,8 @@ export class Kernel {
     this.waits.abandon(reason)
     this.calls.abandon(reason)
     this.idle.stop()
+    // The wait that is armed on the doorbell cannot be withdrawn; rung, it ends.
+    this.cpu.descriptors[this.cpu.id]!.ringAlways()
     this.values.close()
   }
 }

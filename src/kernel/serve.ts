@@ -88,8 +88,17 @@ export class CallServer {
     }
   }
 
-  /** Ends a request of this CPU's own that will reach nobody: its slot comes back. */
-  giveBack(slot: number): void {
+  /**
+   * Ends a request of this CPU's own that will reach nobody, given up or not: its slot comes back,
+   * and whoever still waits for it learns that the target is not online.
+   */
+  refuse(slot: number): void {
+    const { memory } = this.#cpu
+    const flags = requestFlags(memory, slot)
+    if (stateOf(flags) === REQUEST_STATE.queued) {
+      memory.words[memory.slot(slot) + SLOT.status] = REQUEST_STATUS.offline
+      transition(memory, slot, flags, REQUEST_STATE.running)
+    }
     this.#complete(slot)
   }
 
@@ -117,12 +126,17 @@ export class CallServer {
   #runAndAnswer(call: ClaimedCall, beforeAnswer?: () => void): void {
     const { words } = this.#cpu.memory
     const at = this.#cpu.memory.slot(call.slot) + SLOT.status
+    // What it means if the next step throws: the error's own code is the function's affair.
+    let failure: number = REQUEST_STATUS.threw
     try {
       const result = this.#invoke(call)
+      failure = REQUEST_STATUS.asyncFunction
+      refusePromise(call, result)
+      failure = REQUEST_STATUS.uncloneable
       words[at] = REQUEST_STATUS.returned
       this.#values.put(call.slot, call.source, 'result', call.ticket, result)
     } catch (error) {
-      this.#answerError(call, error)
+      this.#answerError(call, failure, error)
     }
     beforeAnswer?.()
     this.#complete(call.slot)
@@ -132,14 +146,14 @@ export class CallServer {
     const at = this.#cpu.memory.slot(call.slot)
     const { words } = this.#cpu.memory
     if (call.record === undefined || call.lost !== undefined) {
-      this.#answerError(call, call.lost)
+      this.#answerError(call, REQUEST_STATUS.threw, call.lost)
       return this.#complete(call.slot)
     }
     words[at + SLOT.payloadBytes] = 0
     words[at + SLOT.status] = REQUEST_STATUS.returned
     this.#complete(call.slot)
     try {
-      this.#invoke(call)
+      refusePromise(call, this.#invoke(call))
     } catch (error) {
       this.#onError(call.record.name, VECTOR.CALL_FUNCTION_VECTOR, error)
     }
@@ -158,28 +172,17 @@ export class CallServer {
     try {
       // Called bare: the record is not the function's `this`.
       const { run } = record
-      const result = run(call.info)
-      if (isThenable(result)) {
-        ignoreOutcome(result)
-        throw new IpiError('IPI_ASYNC_FUNCTION', 'returned a promise', {
-          functionName: record.name,
-        })
-      }
-      return result
+      return run(call.info)
     } finally {
       words[page + CPU.currentRequest] = 0
     }
   }
 
-  #answerError(call: ClaimedCall, error: unknown): void {
+  #answerError(call: ClaimedCall, failure: number, error: unknown): void {
     const { words } = this.#cpu.memory
     const at = this.#cpu.memory.slot(call.slot) + SLOT.status
     const { platform } = this.#cpu
-    const code = error instanceof IpiError ? error.code : ''
-    if (call.record === undefined) words[at] = REQUEST_STATUS.unknownFunction
-    else if (code === 'IPI_ASYNC_FUNCTION') words[at] = REQUEST_STATUS.asyncFunction
-    else if (code === 'IPI_UNCLONEABLE') words[at] = REQUEST_STATUS.uncloneable
-    else words[at] = REQUEST_STATUS.threw
+    words[at] = call.record === undefined ? REQUEST_STATUS.unknownFunction : failure
     const description = describeError(error, (value) => platform.isCloneable(value))
     try {
       this.#values.put(call.slot, call.source, 'result', call.ticket, description)
@@ -210,4 +213,15 @@ export class CallServer {
       return
     }
   }
+}
+
+/** Throws if a function that must be synchronous returned a promise. */
+function refusePromise(call: ClaimedCall, result: unknown): void {
+  if (!isThenable(result)) return
+  ignoreOutcome(result)
+  throw new IpiError(
+    'IPI_ASYNC_FUNCTION',
+    `"${call.record?.name ?? ''}" returned a promise: what an interrupt runs must be synchronous`,
+    call.record === undefined ? {} : { functionName: call.record.name },
+  )
 }

@@ -9,15 +9,14 @@ import {
   allOutcomes,
   Call,
   onlyOutcome,
-  SKIPPED,
   sortOutcomes,
   type CallOptions,
   type OpenCall,
 } from './call.ts'
-import type { CallBook, Outcome } from './call-book.ts'
+import { offlineOutcome, type CallBook, type Outcome } from './call-book.ts'
 import type { CallDriver } from './call-queue.ts'
 import type { Cpu } from './cpu.ts'
-import { CallPlanner, offlineError, type CallPlan } from './call-plan.ts'
+import { CallPlanner, type CallPlan } from './call-plan.ts'
 import type { FunctionTable } from './functions.ts'
 import { ignoreOutcome, isThenable } from './idt.ts'
 import { describeTarget } from './diagnose.ts'
@@ -148,8 +147,8 @@ export class CallFunction {
   }
 
   /** Everybody who is to run the function; this CPU stands last. */
-  #newCall({ record, targets, local }: CallPlan): Call {
-    return new Call(record, local ? [...targets, this.#cpu.id] : targets)
+  #newCall({ record, targets, local, mask }: CallPlan): Call {
+    return new Call(record, local ? [...targets, this.#cpu.id] : targets, mask)
   }
 
   /**
@@ -167,7 +166,7 @@ export class CallFunction {
     this.#cpu.preemptEnable()
     for (const target of offline) {
       this.#book.refuse(batch.slots[targets.indexOf(target)]!)
-      call.settle(target, plan.mask ? SKIPPED : { ok: false, error: () => offlineError(target) })
+      call.settle(target, offlineOutcome(target))
     }
     if (local) call.settle(this.#cpu.id, this.#runLocal(plan))
     return finish

@@ -139,7 +139,8 @@ function moduleUrl(entry: string): string {
 }
 
 function adoptThread(worker: unknown): Thread {
-  if (worker instanceof Worker) return new NodeThread(worker)
+  // A thread that has ended has no number any more.
+  if (worker instanceof Worker && worker.threadId >= 0) return new NodeThread(worker)
   throw new IpiError(
     'IPI_INVALID_ARGUMENT',
     `bringUp needs a Worker of node:worker_threads that has not ended, got ${String(worker)}`,
