@@ -36,7 +36,7 @@ export interface CoreHandlers {
 const SOFT_ATTENTION = ATTENTION.completion | ATTENTION.wake
 
 /** Every so many safepoints the look at `attention` is atomic; between them it is a hint. */
-const ATOMIC_LOOK_EVERY = 64
+export const ATOMIC_LOOK_EVERY = 64
 
 /** One CPU's core. Belongs to the thread that is the CPU; nothing here is shared but its memory. */
 export class Core {

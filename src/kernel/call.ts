@@ -64,7 +64,7 @@ export class Call implements Reader {
     this.#skipOffline = skipOffline
     this.record = record
     this.cpus = cpus
-    this.outcomes = cpus.map(() => undefined)
+    this.outcomes = []
     this.lateCount = cpus.length
   }
 

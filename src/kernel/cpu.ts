@@ -5,11 +5,11 @@
 
 import { IpiError } from '../base/errors.ts'
 import { LocalApic } from '../hardware/apic/local-apic.ts'
-import { Core, type CoreHandlers } from '../hardware/core.ts'
+import { ATOMIC_LOOK_EVERY, Core, type CoreHandlers } from '../hardware/core.ts'
 import { Descriptor } from '../hardware/descriptor.ts'
 import { CPU, HEADER } from '../hardware/layout.ts'
 import type { MachineMemory } from '../hardware/machine-memory.ts'
-import { and, load, or } from '../hardware/memory.ts'
+import { and, load, or, type SharedWords } from '../hardware/memory.ts'
 import type { Platform } from '../hardware/platform.ts'
 import { PREEMPT_OFFSET, PreemptCount } from './preempt.ts'
 import { TIF } from './thread-flags.ts'
@@ -59,6 +59,9 @@ export class Cpu {
   readonly preempt = new PreemptCount()
   /** @internal First word of this CPU's per-CPU page. */
   readonly page: number
+  readonly #words: SharedWords
+  readonly #attentionAt: number
+  #looks = 0
   /** @internal More than zero while code of this library is on the stack: "kernel mode". */
   kernelDepth = 0
   /** @internal Told when the APIC's timer was set; kernel/local-timer.ts binds it. */
@@ -71,6 +74,8 @@ export class Cpu {
     this.memory = memory
     this.platform = platform
     this.page = memory.cpuPage(id)
+    this.#words = memory.words
+    this.#attentionAt = this.page + CPU.attention
     this.descriptors = Array.from(
       { length: memory.cpuCount },
       (_, cpu) => new Descriptor(memory, cpu),
@@ -141,7 +146,10 @@ export class Cpu {
    * pending it costs about a nanosecond.
    */
   poll(): void {
-    this.core.poll()
+    // The look is a plain read, a hint; every ATOMIC_LOOK_EVERY-th time the core looks for sure.
+    if (this.#words[this.#attentionAt] !== 0 || (++this.#looks & (ATOMIC_LOOK_EVERY - 1)) === 0) {
+      this.core.deliverInterrupts('safepoint')
+    }
   }
 
   /**

@@ -34,7 +34,7 @@ export interface ClaimedCall {
   readonly record: FunctionRecord | undefined
   readonly info: unknown
   /** Why the argument could not be taken: it went down with its sender, or cannot be read. */
-  readonly lost?: Error
+  readonly lost: Error | undefined
 }
 
 /** Serves requests on one CPU. Called in interrupt context only. */
@@ -72,18 +72,21 @@ export class CallServer {
       if (!transition(memory, slot, flags, REQUEST_STATE.running)) continue
       const source = words[at + SLOT.source]!
       const ticket = words[at + SLOT.ticket]!
-      const call = {
+      let info: unknown
+      let lost: Error | undefined
+      try {
+        info = this.#values.take(slot, source, 'info', ticket)
+      } catch (error) {
+        lost = error instanceof Error ? error : new Error(String(error))
+      }
+      return {
         slot,
         source,
         ticket,
         wait: (flags & REQUEST_FLAG.wait) !== 0,
         record: this.#functions.find(words[at + SLOT.function]!, words[at + SLOT.function + 1]!),
-      }
-      try {
-        return { ...call, info: this.#values.take(slot, source, 'info', ticket) }
-      } catch (error) {
-        const lost = error instanceof Error ? error : new Error(String(error))
-        return { ...call, info: undefined, lost }
+        info,
+        lost,
       }
     }
   }

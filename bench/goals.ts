@@ -1,0 +1,109 @@
+/** The goals of design.md, section 8, that this part of the library can be held to. */
+
+import { availableParallelism } from 'node:os'
+import type { Row } from './support/measure.ts'
+
+/** One goal: a row of the result, and how it must compare. */
+export interface Goal {
+  readonly what: string
+  readonly than: string
+  /** The row's name, and what of it counts. */
+  readonly row: string
+  readonly value: 'ratio' | 'median'
+  readonly limit: number
+}
+
+/** Whether a goal was reached. */
+export interface Verdict extends Goal {
+  readonly measured: number
+  readonly met: boolean
+}
+
+const node = Number(process.versions.node.split('.')[0])
+const bare = 'the best bare way'
+
+/** The goals. All are upper limits: ten times sooner is a tenth of the time. */
+export const GOALS: readonly Goal[] = [
+  {
+    what: 'interrupt there and back, target polling',
+    than: 'bare ping-pong',
+    row: 'interrupt there and back, the sender in cpuRelax()',
+    value: 'ratio',
+    limit: 2.5,
+  },
+  {
+    what: 'the same, sender in a handler',
+    than: 'bare ping-pong',
+    row: 'interrupt there and back, both sent by handlers',
+    value: 'ratio',
+    limit: 2.5,
+  },
+  {
+    what: 'smpCallFunctionSync, one target polling',
+    than: 'bare ping-pong',
+    row: 'smpCallFunctionSync(fn)',
+    value: 'ratio',
+    limit: 6,
+  },
+  {
+    what: 'smpCallFunctionSingleSync, target polling',
+    than: 'bare ping-pong',
+    row: 'smpCallFunctionSingleSync(1, fn)',
+    value: 'ratio',
+    limit: 6,
+  },
+  {
+    what: 'interrupt into a sleeping event loop',
+    than: 'Atomics.waitAsync and notify',
+    row: 'interrupt into a sleeping loop',
+    value: 'ratio',
+    limit: 1.3,
+  },
+  {
+    what: 'interrupt into a turning event loop',
+    than: 'postMessage on a MessagePort',
+    row: 'interrupt into a turning loop',
+    value: 'ratio',
+    limit: node === 22 ? 1.1 : 0.5,
+  },
+  {
+    what: 'safepoint with nothing pending',
+    than: 'the same loop without it',
+    row: 'cpu.poll() with nothing pending',
+    value: 'median',
+    limit: 1,
+  },
+  ...[1, 2, 4, 8].map((count) => ({
+    what: `awaited call to ${count} sleeping`,
+    than: bare,
+    row: `await smpCallFunction(fn), ${count} asleep`,
+    value: 'ratio' as const,
+    limit: 1.2,
+  })),
+  ...[1, 2, 4, 8]
+    .filter((count) => count < availableParallelism())
+    .map((count) => ({
+      what: `awaited call to ${count} polling`,
+      than: bare,
+      row: `await smpCallFunction(fn), ${count} polling`,
+      value: 'ratio' as const,
+      limit: 0.1,
+    })),
+  ...['one alone', '4 at once'].flatMap((many) =>
+    ['start', 'memory'].map((cost) => ({
+      what: `${cost} of a CPU, ${many}`,
+      than: 'a bare Worker',
+      row: `${cost} of a CPU, ${many}`,
+      value: 'ratio' as const,
+      limit: 1.15,
+    })),
+  ),
+]
+
+/** Holds the rows against the goals; goals whose row was not measured are left out. */
+export function judge(rows: readonly Row[]): Verdict[] {
+  return GOALS.flatMap((goal) => {
+    const measured = rows.find(({ name }) => name === goal.row)?.[goal.value]
+    return measured === undefined ? [] : [{ ...goal, measured, met: measured <= goal.limit }]
+  })
+}

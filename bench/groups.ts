@@ -1,0 +1,30 @@
+/** Every group of benchmarks by the name that the command line knows it by, in the order of a run. */
+
+import { group as costs } from './costs.ts'
+import * as everyone from './everyone.ts'
+import * as oneWay from './one-way.ts'
+import { group as polling } from './polling.ts'
+import { group as promises } from './promises.ts'
+import { group as safepoint } from './safepoint.ts'
+import type { Group } from './support/group.ts'
+import { group as units } from './units.ts'
+
+export const GROUPS = {
+  units,
+  safepoint,
+  polling,
+  sleeping: oneWay.sleeping,
+  turning: oneWay.turning,
+  'all-sleeping': everyone.sleeping,
+  'all-polling': everyone.polling,
+  promises,
+  costs,
+} satisfies Record<string, Group>
+
+/** The name of a group. */
+export type GroupName = keyof typeof GROUPS
+
+/** Whether there is a group of that name. */
+export function isGroupName(name: string): name is GroupName {
+  return Object.hasOwn(GROUPS, name)
+}

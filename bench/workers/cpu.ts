@@ -1,0 +1,135 @@
+/**
+ * What every CPU of a benchmark's machine imports: the handlers that answer interrupts, and the bare
+ * counterparts that run on the same thread.
+ */
+
+import { isMainThread, parentPort, type MessagePort } from 'node:worker_threads'
+import { CpuMask, sharedFunction, thisMachine } from '../../src/index.ts'
+import { answerPings, ping, TRIPS } from '../support/ping-pong.ts'
+import { pinThread } from '../support/pin.ts'
+import { Scratch, WORD } from '../support/scratch.ts'
+
+let scratch: Scratch
+let turning = false
+
+/** Gives this thread the scratch memory. */
+export const useScratch = sharedFunction('bench.useScratch', (buffer: SharedArrayBuffer) => {
+  scratch = new Scratch(buffer)
+})
+
+/** Keeps this thread on one processor, if that was asked for. */
+export const pin = sharedFunction('bench.pin', (index: number) => pinThread(index))
+
+/** The shortest function there is, and one that takes and gives a number. */
+export const nothing = sharedFunction('bench.nothing', () => undefined)
+export const increment = sharedFunction('bench.increment', (value: number) => value + 1)
+
+/** Bare: answers so many pings. Runs in a call that nobody waits for. */
+export const answer = sharedFunction('bench.answer', (trips: number) => answerPings(scratch, trips))
+
+/** Answers each interrupt with one of its own. */
+export const echoIrq = sharedFunction(
+  'bench.echoIrq',
+  ({ there, back, to }: { there: number; back: number; to: number }) => {
+    const machine = thisMachine()
+    const mask = CpuMask.of(to)
+    machine.requestIrq(there, 'bench.echo', () => machine.sendIpiMask(mask, back))
+  },
+)
+
+/** Stamps the arrival of each interrupt. */
+export const stampIrq = sharedFunction('bench.stampIrq', (vector: number) => {
+  thisMachine().requestIrq(vector, 'bench.stamp', () => scratch.stamp())
+})
+
+/** Bare: pings another CPU from this one, and leaves the times in the scratch memory. */
+export const pingFromHere = sharedFunction('bench.pingFromHere', (samples: number) => {
+  scratch.times.set(ping(scratch, samples))
+  finish()
+})
+
+/** Sends the next interrupt of a rally; set by `rallyIrq`. */
+let serve: (samples: number) => void
+
+/** Prepares a rally: this CPU serves, the other echoes, all of it in handlers. */
+export const rallyIrq = sharedFunction(
+  'bench.rallyIrq',
+  ({ there, back, to }: { there: number; back: number; to: number }) => {
+    const machine = thisMachine()
+    const mask = CpuMask.of(to)
+    let samples = 0
+    let taken = 0
+    let trips = 0
+    let start = 0
+    machine.requestIrq(back, 'bench.rally', () => {
+      if (++trips === TRIPS) {
+        const now = performance.now()
+        scratch.times[taken++] = ((now - start) * 1e6) / TRIPS
+        start = now
+        trips = 0
+        if (taken === samples) return finish()
+      }
+      machine.sendIpiMask(mask, there)
+    })
+    serve = (count) => {
+      samples = count
+      taken = 0
+      trips = 0
+      start = performance.now()
+      machine.sendIpiMask(mask, there)
+    }
+  },
+)
+
+/** Serves a rally of so many samples. */
+export const rally = sharedFunction('bench.rally', (samples: number) => serve(samples))
+
+function finish(): void {
+  Atomics.store(scratch.words, WORD.done, 1)
+  Atomics.notify(scratch.words, WORD.done)
+}
+
+/** Bare: stamps each ring of an `Atomics.waitAsync`, armed anew each time. */
+export const stampBell = sharedFunction('bench.stampBell', () => {
+  const { words } = scratch
+  let seen = Atomics.load(words, WORD.bell)
+  const onRing = (): void => {
+    seen = Atomics.load(words, WORD.bell)
+    scratch.stamp()
+    arm()
+  }
+  const arm = (): void => {
+    const armed = Atomics.waitAsync(words, WORD.bell, seen)
+    if (armed.async) void armed.value.then(onRing)
+    else onRing()
+  }
+  arm()
+})
+
+/** Turns this thread's event loop for as long as told to. */
+export const turnLoop = sharedFunction('bench.turnLoop', (on: boolean) => {
+  const turn = (): void => {
+    if (turning) setImmediate(turn)
+  }
+  if (on && !turning) setImmediate(turn)
+  turning = on
+})
+
+/** What the other end of this thread's message port may ask. */
+export type Posted = { readonly stamp: true } | { readonly id: number; readonly value: number }
+
+/** Bare: answers messages, by port and by channel; opened by `support/ports.ts`. */
+function answerMessages(port: MessagePort): void {
+  port.on('message', (message: Posted) => {
+    if ('stamp' in message) scratch.stamp()
+    else port.postMessage({ id: message.id, value: message.value + 1 })
+  })
+  new BroadcastChannel('bench').addEventListener('message', () => port.postMessage({ id: -1 }))
+  port.postMessage({ id: -1 })
+}
+
+if (!isMainThread) {
+  parentPort!.on('message', ({ port }: { port?: MessagePort }) => {
+    if (port !== undefined) answerMessages(port)
+  })
+}
