@@ -131,7 +131,9 @@ export class CallBook {
   /** Whether a request has ended, one way or another: what a blocking wait looks at. */
   isSettled(slot: number): boolean {
     const state = stateOf(requestFlags(this.#cpu.memory, slot))
-    return state === REQUEST_STATE.done || state === REQUEST_STATE.died
+    return (
+      state === REQUEST_STATE.done || state === REQUEST_STATE.died || state === REQUEST_STATE.left
+    )
   }
 
   /**
@@ -142,10 +144,13 @@ export class CallBook {
     const { memory } = this.#cpu
     const flags = requestFlags(memory, slot)
     const target = memory.words[memory.slot(slot) + SLOT.target]!
+    const state = stateOf(flags)
     const outcome =
-      stateOf(flags) === REQUEST_STATE.died
+      state === REQUEST_STATE.died
         ? this.#died(target, reader)
-        : this.#read(slot, target, reader)
+        : state === REQUEST_STATE.left
+          ? offlineOutcome(target)
+          : this.#read(slot, target, reader)
     this.#giveBack(slot)
     return outcome
   }
@@ -252,7 +257,8 @@ export class CallBook {
       const state = stateOf(requestFlags(memory, slot))
       const ended = state === REQUEST_STATE.done || state === REQUEST_STATE.cancelled
       // What is queued or running yet will be `died` before its own burial is announced.
-      if (state === REQUEST_STATE.died || (ended && this.#isGone(request))) this.#close(slot)
+      const settled = state === REQUEST_STATE.died || state === REQUEST_STATE.left
+      if (settled || (ended && this.#isGone(request))) this.#close(slot)
     }
   }
 
@@ -273,7 +279,7 @@ export class CallBook {
     for (;;) {
       const flags = requestFlags(memory, slot)
       const state = stateOf(flags)
-      if (state === REQUEST_STATE.done || state === REQUEST_STATE.died) {
+      if (this.isSettled(slot)) {
         // Settled at this very moment. If it is to be announced, the announcement frees it.
         if ((flags & REQUEST_FLAG.notify) === 0) this.#discard(slot, target)
         else this.#orphan(slot, target)

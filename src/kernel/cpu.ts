@@ -147,7 +147,11 @@ export class Cpu {
    */
   poll(): void {
     // The look is a plain read, a hint; every ATOMIC_LOOK_EVERY-th time the core looks for sure.
-    if (this.#words[this.#attentionAt] !== 0 || (++this.#looks & (ATOMIC_LOOK_EVERY - 1)) === 0) {
+    if (
+      this.#words[this.#attentionAt] !== 0 ||
+      this.apic.hasPending ||
+      (++this.#looks & (ATOMIC_LOOK_EVERY - 1)) === 0
+    ) {
       this.core.deliverInterrupts('safepoint')
     }
   }

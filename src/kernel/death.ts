@@ -21,11 +21,19 @@ import {
 import { RobustLock } from './robust-lock.ts'
 import { vmMask } from './tlb.ts'
 
+/** States of a request that its target has still to do something about. */
+const OUT: readonly number[] = [
+  REQUEST_STATE.queued,
+  REQUEST_STATE.running,
+  REQUEST_STATE.cancelled,
+]
+
 /**
- * Settles every request addressed to `dead` that it did not complete, with `died`. Safe while its
- * thread still runs: what it claims or completes later fails.
+ * Settles every request addressed to `dead` that it did not complete: with `died`, or with `left` if
+ * it has left in good order and what it had not claimed was never asked of it. Safe while its thread
+ * still runs: what it claims or completes later fails.
  */
-export function settleRequestsOf(cpu: Cpu, dead: number): void {
+export function settleRequestsOf(cpu: Cpu, dead: number, left = false): void {
   const { memory } = cpu
   exchange(memory.words, memory.cpuPage(dead) + CPU.callQueue, CLOSED)
   const slots = memory.cpuCount * memory.slotCount
@@ -33,10 +41,9 @@ export function settleRequestsOf(cpu: Cpu, dead: number): void {
     for (;;) {
       const flags = requestFlags(memory, slot)
       const state = stateOf(flags)
-      // Given up or not: `dead` would have been the one to send it home.
-      const out = state !== REQUEST_STATE.free && state !== REQUEST_STATE.done
-      if (targetOf(flags) !== dead || !out || state === REQUEST_STATE.died) break
-      if (transition(memory, slot, flags, REQUEST_STATE.died)) break
+      if (targetOf(flags) !== dead || !OUT.includes(state)) break
+      const end = left && state !== REQUEST_STATE.running ? REQUEST_STATE.left : REQUEST_STATE.died
+      if (transition(memory, slot, flags, end)) break
     }
   }
 }
@@ -74,16 +81,16 @@ function announce(cpu: Cpu): void {
 }
 
 /**
- * Buries CPU `dead`. Its thread must be gone, or be in its last act. Gives the CPUs as they are to
+ * Buries CPU `dead`. Its thread must be gone, or be in its last act; `left` if it went in good order. Gives the CPUs as they are to
  * everybody: masks true, locks free, requests settled.
  */
-export function bury(cpu: Cpu, dead: number): void {
+export function bury(cpu: Cpu, dead: number, left = false): void {
   const { memory } = cpu
   const { words } = memory
   const page = memory.cpuPage(dead)
   memory.clearCpu(HEADER.onlineMask, dead)
   store(words, page + CPU.state, CPU_STATE.dead)
-  settleRequestsOf(cpu, dead)
+  settleRequestsOf(cpu, dead, left)
   for (const mask of [HEADER.commencedMask, HEADER.callinMask, HEADER.calloutMask]) {
     memory.clearCpu(mask, dead)
   }

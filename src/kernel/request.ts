@@ -6,7 +6,8 @@
  *     free ───────▶ queued ───────▶ (queue) ───────▶ running ───────────▶ done ──▶ free
  *                     │                                 │
  *                     ├── the initiator gives up ──▶ cancelled ── claim fails ──▶ done
- *                     └── the target's thread ends ──────┴──▶ died
+ *                     ├── the target's thread ends ──────┴──▶ died
+ *                     └── the target leaves in good order ──▶ left
  *
  * The slot belongs to the request, not to a thread: the kernel's LOCK bit is every state but `free`.
  * Each change of state is one compare-and-swap on `flags`, so whoever is late finds out. The flags
@@ -27,6 +28,8 @@ export const REQUEST_STATE = {
   done: 3,
   died: 4,
   cancelled: 5,
+  /** The target left in good order before it could claim the request. */
+  left: 6,
 } as const
 
 /** The other bits of SLOT.flags. */
@@ -211,6 +214,7 @@ function isReachable(flags: number): boolean {
   switch (stateOf(flags)) {
     case REQUEST_STATE.free:
     case REQUEST_STATE.died:
+    case REQUEST_STATE.left:
       return false
     case REQUEST_STATE.done:
       return (flags & REQUEST_FLAG.notify) !== 0

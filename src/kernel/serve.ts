@@ -99,8 +99,13 @@ export class CallServer {
     const { memory } = this.#cpu
     const flags = requestFlags(memory, slot)
     if (stateOf(flags) === REQUEST_STATE.queued) {
-      memory.words[memory.slot(slot) + SLOT.status] = REQUEST_STATUS.offline
-      transition(memory, slot, flags, REQUEST_STATE.running)
+      // As its target would; if the target is quicker, it is not ours to end.
+      if (!transition(memory, slot, flags, REQUEST_STATE.running)) return
+      const at = memory.slot(slot)
+      memory.words[at + SLOT.status] = REQUEST_STATUS.offline
+      memory.words[at + SLOT.payloadBytes] = 0
+    } else if (stateOf(flags) !== REQUEST_STATE.cancelled) {
+      return
     }
     this.#complete(slot)
   }

@@ -25,6 +25,8 @@ export interface Member {
   gone: boolean
   error: unknown
   leaving: boolean
+  /** It has left in good order. */
+  left: boolean
   /** When it was first seen dead without its event loop having said so. */
   suspectedAt: number
 }
