@@ -30,10 +30,11 @@ const OUT: readonly number[] = [
 
 /**
  * Settles every request addressed to `dead` that it did not complete: with `died`, or with `left` if
- * it has left in good order and what it had not claimed was never asked of it. Safe while its thread
- * still runs: what it claims or completes later fails.
+ * its state says that it has left in good order: what it had not claimed was never asked of it. Safe
+ * while its thread still runs: what it claims or completes later fails.
  */
-export function settleRequestsOf(cpu: Cpu, dead: number, left = false): void {
+export function settleRequestsOf(cpu: Cpu, dead: number): void {
+  const left = cpu.memory.readCpu(dead, CPU.state) === CPU_STATE.offline
   const { memory } = cpu
   exchange(memory.words, memory.cpuPage(dead) + CPU.callQueue, CLOSED)
   const slots = memory.cpuCount * memory.slotCount
@@ -81,16 +82,16 @@ function announce(cpu: Cpu): void {
 }
 
 /**
- * Buries CPU `dead`. Its thread must be gone, or be in its last act; `left` if it went in good order. Gives the CPUs as they are to
+ * Buries CPU `dead`. Its thread must be gone, or be in its last act. Gives the CPUs as they are to
  * everybody: masks true, locks free, requests settled.
  */
-export function bury(cpu: Cpu, dead: number, left = false): void {
+export function bury(cpu: Cpu, dead: number): void {
   const { memory } = cpu
   const { words } = memory
   const page = memory.cpuPage(dead)
   memory.clearCpu(HEADER.onlineMask, dead)
+  settleRequestsOf(cpu, dead)
   store(words, page + CPU.state, CPU_STATE.dead)
-  settleRequestsOf(cpu, dead, left)
   for (const mask of [HEADER.commencedMask, HEADER.callinMask, HEADER.calloutMask]) {
     memory.clearCpu(mask, dead)
   }

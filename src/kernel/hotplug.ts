@@ -203,7 +203,6 @@ export class Hotplug {
       gone: false,
       error: undefined,
       leaving: false,
-      left: false,
       suspectedAt: -1,
     }
     this.#members.set(cpu, member)
@@ -223,7 +222,7 @@ export class Hotplug {
     const { memory } = this.#kernel.cpu
     if (member !== undefined && this.#members.get(cpu) !== member) return
     this.#members.delete(cpu)
-    bury(this.#kernel.cpu, cpu, member?.left)
+    bury(this.#kernel.cpu, cpu)
     this.#kernel.values.dropPort(cpu)
     memory.clearCpu(HEADER.presentMask, cpu)
     raiseApicMapGeneration(memory)
@@ -256,9 +255,9 @@ export class Hotplug {
       if (member.gone || member.thread.isAlive()) continue
       if (member.suspectedAt < 0) {
         member.suspectedAt = now
-        settleRequestsOf(this.#kernel.cpu, cpu, member.left)
+        settleRequestsOf(this.#kernel.cpu, cpu)
       } else if (now - member.suspectedAt > DEATH_GRACE_MS) {
-        bury(this.#kernel.cpu, cpu, member.left)
+        bury(this.#kernel.cpu, cpu)
       }
     }
   }
@@ -291,7 +290,6 @@ export class Hotplug {
     member.leaving = true
     try {
       await calls.single(cpu, HOTPLUG_FUNCTIONS.takeCpuDown, undefined, { timeoutMs })
-      member.left = true
     } catch (cause) {
       const code = cause instanceof IpiError ? cause.code : ''
       if (member.gone || code === 'IPI_CPU_DIED') return this.#awaitTheDying()

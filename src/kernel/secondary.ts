@@ -153,6 +153,8 @@ export class Secondary {
     cpu.memory.clearCpu(HEADER.onlineMask, cpu.id)
     tlb.leaveAll()
     driver.close()
+    // Whoever finds this thread gone knows by this that it has left, and not died.
+    cpu.core.state = CPU_STATE.offline
     // The answer to this call is the last thing that anybody hears of this thread as a CPU.
     cpu.core.retire()
   }

@@ -25,8 +25,6 @@ export interface Member {
   gone: boolean
   error: unknown
   leaving: boolean
-  /** It has left in good order. */
-  left: boolean
   /** When it was first seen dead without its event loop having said so. */
   suspectedAt: number
 }

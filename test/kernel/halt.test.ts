@@ -9,10 +9,10 @@ import { waitResults } from '../support/kernel-wait-spy.ts'
 
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import { CPU_STATE } from '../../src/hardware/layout.ts'
 import type { Kernel } from '../../src/kernel/kernel.ts'
 import { KernelBench } from '../support/kernel-bench.ts'
+import { until } from '../support/kernel-threads.ts'
 
 const VECTOR = 0xa5
 /** Long enough to be seen, short enough to be borne, if a wake-up should be lost. */
@@ -142,28 +142,24 @@ describe('the idle loop', () => {
   /** Calls `then` once, right after the CPU has told senders that it is parked. */
   function onceParked(kernel: Kernel, then: () => void): void {
     const { core } = kernel.cpu
-    const { get, set } = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(core), 'state')!
+    const state = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(core), 'state')!
     Object.defineProperty(core, 'state', {
       configurable: true,
-      get: () => get!.call(core) as number,
-      set: (state: number) => {
-        set!.call(core, state)
-        if (state !== CPU_STATE.parked) return
+      get: () => state.get!.call(core) as number,
+      set: (value: number) => {
+        state.set!.call(core, value)
+        if (value !== CPU_STATE.parked) return
         delete (core as { state?: number }).state
         then()
       },
     })
   }
 
-  async function turns(): Promise<void> {
-    for (let i = 0; i < 5; i++) await nextTurn()
-  }
-
   test('an interrupt that comes while it parks is taken', async () => {
     const { kernel, taken, send } = pair()
     onceParked(kernel, send)
     kernel.idle.start()
-    await turns()
+    await until(() => taken() > 0, 'it is taken')
     assert.equal(taken(), 1)
     kernel.shutDown(new Error('the test is over'))
   })
@@ -174,7 +170,7 @@ describe('the idle loop', () => {
     kernel.rescheduler.onSchedule = () => schedules++
     onceParked(kernel, () => kernel.rescheduler.reschedTask(0))
     kernel.idle.start()
-    await turns()
+    await until(() => schedules > 0, 'it schedules')
     assert.equal(schedules, 1)
     kernel.shutDown(new Error('the test is over'))
   })
@@ -183,11 +179,9 @@ describe('the idle loop', () => {
     const { kernel, taken, send } = pair()
     kernel.idle.start()
     for (let i = 1; i <= 5; i++) {
-      await turns()
-      assert.equal(kernel.cpu.core.state, CPU_STATE.parked)
+      await until(() => kernel.cpu.core.state === CPU_STATE.parked, 'it is parked')
       send()
-      await turns()
-      assert.equal(taken(), i)
+      await until(() => taken() === i, 'it is woken')
     }
     kernel.shutDown(new Error('the test is over'))
   })
