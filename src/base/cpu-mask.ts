@@ -66,7 +66,8 @@ export class CpuMask implements Iterable<number> {
 
   /** Whether no CPU is in the set. */
   get isEmpty(): boolean {
-    return this.#words.every((word) => word === 0)
+    for (let i = 0; i < MASK_WORDS; i++) if (this.#words[i] !== 0) return false
+    return true
   }
 
   /** Whether `cpu` is in the set; false for numbers that name no CPU. */

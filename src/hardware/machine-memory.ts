@@ -1,6 +1,7 @@
 /** A machine's memory: one SharedArrayBuffer with the map of layout.ts laid over it. */
 
 import { assert } from '../base/assert.ts'
+import { lowestBit } from '../base/bits.ts'
 import { CPU_COUNT_MAX, CpuMask, MASK_WORDS } from '../base/cpu-mask.ts'
 import { IpiError } from '../base/errors.ts'
 import {
@@ -162,6 +163,17 @@ export class MachineMemory implements MachineSize {
   /** CPU states, thread flags and the like: reads one word of a CPU's page. */
   readCpu(cpu: number, field: number): number {
     return load(this.words, this.cpuPage(cpu) + field)
+  }
+
+  /** The lowest CPU of `cpus` that does not take interrupts now, or -1. Makes no mask. */
+  firstOffline(cpus: CpuMask): number {
+    for (let i = 0; i < MASK_WORDS; i++) {
+      const asked = cpus.word(i)
+      if (asked === 0) continue
+      const missing = asked & ~load(this.words, HEADER.onlineMask + i)
+      if (missing !== 0) return i * 32 + lowestBit(missing)
+    }
+    return -1
   }
 
   /** The CPUs that take interrupts now. */

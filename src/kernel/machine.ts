@@ -100,11 +100,12 @@ export class Machine extends CallFamily {
   sendIpiMask(mask: CpuSet, vector: number): void {
     checkSendVector(vector)
     const cpus = CpuMask.from(mask)
-    for (const cpu of cpus) this.#checkOnline(cpu)
+    const offline = this.cpu.memory.firstOffline(cpus)
+    if (offline >= 0) this.#refuseOffline(offline)
     this.#kernel.senders.sendIpiMask(cpus, vector)
   }
 
-  #checkOnline(cpu: number): void {
+  #refuseOffline(cpu: number): never {
     if (cpu >= this.cpu.memory.cpuCount) {
       throw new IpiError(
         'IPI_INVALID_CPU',
@@ -112,7 +113,6 @@ export class Machine extends CallFamily {
         { cpu },
       )
     }
-    if (this.cpu.isOnline(cpu)) return
     throw new IpiError(
       'IPI_CPU_OFFLINE',
       `CPU ${cpu} is not online; bring it up with cpuUp(), or ask machine.onlineMask first`,

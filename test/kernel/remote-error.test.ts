@@ -56,7 +56,7 @@ describe('an error that crosses', () => {
   test('keeps the fields that can be cloned, and only those', () => {
     const error = Object.assign(new Error('x'), {
       code: 'ENOENT',
-      details: { path: '/tmp', tries: new Map([[1, 2]]) },
+      details: { path: 'a.txt', tries: new Map([[1, 2]]) },
       callback: () => undefined,
     })
     const back = cross(error) as typeof error

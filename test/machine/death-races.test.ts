@@ -7,13 +7,14 @@ import assert from 'node:assert/strict'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { test } from 'node:test'
 import { ATTENTION, CPU, CPU_STATE, HEADER } from '../../src/hardware/layout.ts'
-import { createMachine } from '../../src/index.ts'
+import { createMachine, type Machine } from '../../src/index.ts'
 import { REQUEST_STATE, requestFlags, stateOf, transition } from '../../src/kernel/request.ts'
 import { settled, until, WORD } from '../support/machine-board.ts'
 import { expectBalancedBooks } from '../support/machine-books.ts'
 import {
   ADDRESS,
   callMain,
+  callManyTimes,
   callOther,
   deaf,
   flushSpace,
@@ -101,35 +102,48 @@ test('the argument of a call is not read as its answer while two CPUs die', asyn
   }
 })
 
-test('an answer to an earlier life brings its slot home to the next', async () => {
-  const options = { cpus: 3, tasks: entry, slotCount: SLOTS }
-  await withAdopted(options, async ({ machine, board, kill, adopt }) => {
-    await startTask(1, callOther, { target: 2, name: 'machine.hold' })
-    await board.reached(WORD.entered)
-    await kill(1)
-    await adopt(1)
-    // One slot is still with CPU 2; the others must do.
-    assert.equal(await settled(runTask(1, callMain, 4 * SLOTS), 'calls of the new life'), true)
-    board.set(WORD.release, 1)
-    assert.equal(await settled(machine.smpCallFunctionSingle(2, whoAmI), 'CPU 2'), 2)
-    await until(
-      () => slotsInUse(1) === 0,
-      () => `${slotsInUse(1)} slots did not come home`,
-    )
-    assert.equal(await settled(runTask(1, callMain, 4 * SLOTS), 'calls with all slots'), true)
-    await expectBalancedBooks(machine, [1])
-
-    function slotsInUse(cpu: number): number {
-      const { memory } = machine.cpu
-      let inUse = 0
-      for (let i = 0; i < SLOTS; i++) {
-        const state = stateOf(requestFlags(memory, cpu * SLOTS + i))
-        if (state === REQUEST_STATE.queued || state === REQUEST_STATE.running) inUse++
-      }
-      return inUse
-    }
+for (const blocking of [false, true]) {
+  const how = blocking ? 'blocked' : 'awaited'
+  test(`an answer to an earlier life, ${how}, brings its slot home to the next`, async () => {
+    const options = { cpus: 3, tasks: entry, slotCount: SLOTS }
+    await withAdopted(options, async ({ machine, board, kill, adopt }) => {
+      await startTask(1, callOther, { target: 2, name: 'machine.hold', blocking })
+      await board.reached(WORD.entered)
+      await kill(1)
+      await adopt(1)
+      // One slot is still with CPU 2; the others must do.
+      assert.equal(await settled(runTask(1, callMain, 4 * SLOTS), 'calls of the new life'), true)
+      board.set(WORD.release, 1)
+      assert.equal(await settled(machine.smpCallFunctionSingle(2, whoAmI), 'CPU 2'), 2)
+      await until(
+        () => slotsOut(machine, 1) === 0,
+        () => `${slotsOut(machine, 1)} slots did not come home`,
+      )
+      // All of them can be out at once, the one that came home among them.
+      board.clear()
+      await startTask(2, deaf)
+      await board.reached(WORD.entered)
+      const { result } = await startTask(1, callManyTimes, { target: 2, times: 2 * SLOTS })
+      await until(
+        () => slotsOut(machine, 1) === SLOTS,
+        () => `${slotsOut(machine, 1)} of ${SLOTS} slots are in use`,
+      )
+      board.set(WORD.release, 1)
+      assert.equal(await settled(result, 'calls with all slots'), true)
+      await expectBalancedBooks(machine, [1])
+    })
   })
-})
+}
+
+/** How many requests of a CPU are out. */
+function slotsOut({ cpu: { memory } }: Machine, cpu: number): number {
+  let out = 0
+  for (let i = 0; i < memory.slotCount; i++) {
+    const state = stateOf(requestFlags(memory, cpu * memory.slotCount + i))
+    if (state === REQUEST_STATE.queued || state === REQUEST_STATE.running) out++
+  }
+  return out
+}
 
 test('a request that was given up comes home although both its ends died', async () => {
   const options = { cpus: 3, tasks: entry, slotCount: SLOTS }

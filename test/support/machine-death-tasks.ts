@@ -121,13 +121,22 @@ export const holdThenMask = sharedFunction('machine.holdThenMask', () => {
   }, 1)
 })
 
-/** Calls CPU 0 many times, a few at once: whatever slots this CPU has, it uses all of them. */
-export const callMain = defineTask('callMain', async (times: number) => {
-  const machine = thisMachine()
-  const calls = Array.from({ length: times }, (_, n) => machine.smpCallFunctionSingle(0, echo, n))
-  const answers = await Promise.all(calls)
-  return answers.every((answer, n) => answer === n)
-})
+/** Calls a CPU many times at once: whatever slots this CPU has, it uses all of them. */
+export const callManyTimes = defineTask(
+  'callManyTimes',
+  async ({ target, times }: { target: number; times: number }) => {
+    const machine = thisMachine()
+    const calls = Array.from({ length: times }, (_, n) =>
+      machine.smpCallFunctionSingle(target, echo, n),
+    )
+    return (await Promise.all(calls)).every((answer, n) => answer === n)
+  },
+)
+
+/** The same with CPU 0. */
+export const callMain = defineTask('callMain', (times: number) =>
+  callManyTimes.run({ target: 0, times }),
+)
 
 /** The address space of the tests, and an address in it. */
 export const SPACE = 'machine.space'

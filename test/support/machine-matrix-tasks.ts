@@ -55,9 +55,11 @@ export const enter = defineTask(
       machine.sendIpiSelf(VECTOR_OF_HANDLER)
       return early
     }
-    if (state === 'with interrupts off, then on') cpu.localIrqDisable()
+    const off = state === 'with interrupts off, then on'
+    if (off) cpu.localIrqDisable()
     board().add(WORD.entered)
-    if (state === 'polling in a task') {
+    if (off || state === 'polling in a task') {
+      // With interrupts off a safepoint is none.
       while (!allSent()) cpu.poll()
     } else if (state === 'halted') {
       while (!allSent()) cpu.halt(20)
@@ -65,12 +67,13 @@ export const enter = defineTask(
       machine.smpCallFunctionSingleSync(helper, hold)
     } else if (state !== 'idle') {
       board().block(WORD.sent, senders)
-      for (let sender = 0; sender < BOARD_CPUS; sender++) {
-        early += board().get(WORD.calls + cpu.id * BOARD_CPUS + sender)
-        early += board().get(WORD.vectors + cpu.id * BOARD_CPUS + sender)
-      }
-      if (cpu.irqsDisabled) cpu.localIrqEnable()
     }
+    if (!off && state !== 'in a long synchronous section') return early
+    for (let sender = 0; sender < BOARD_CPUS; sender++) {
+      early += board().get(WORD.calls + cpu.id * BOARD_CPUS + sender)
+      early += board().get(WORD.vectors + cpu.id * BOARD_CPUS + sender)
+    }
+    if (off) cpu.localIrqEnable()
     return early
   },
 )
