@@ -62,6 +62,8 @@ export class Watchdog {
   /** Something is out: look now and then until nothing is. */
   start(): void {
     if (this.#timer !== undefined || this.#limitMs === Infinity) return
+    // Nobody looked while nothing was out, and that is not this thread standing still.
+    this.#lastLook = this.#cpu.platform.now()
     this.#timer = this.#cpu.platform.startTimer(this.#limitMs, () => {
       this.#timer = undefined
       this.look()

@@ -116,7 +116,7 @@ describe('D-226 the order of the maps', () => {
 
 describe('D-227 an AP that does not come', () => {
   test('D-227 that never calls in: failure after the limit, the number can be used again', async () => {
-    await using threads = await bootThreads({ cpus: 2, maxCpus: 3, bootTimeoutMs: 1500 })
+    await using threads = await bootThreads({ cpus: 2, maxCpus: 3, bootTimeoutMs: 3000 })
     const { machine } = threads
     await machine.cpuhpSetupState('kernel.blockOn', { startup: blockOn }, 2)
     await assert.rejects(machine.cpuUp(2), (error: Error & { code?: string; cpu?: number }) => {
