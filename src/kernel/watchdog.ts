@@ -61,9 +61,9 @@ export class Watchdog {
 
   /** Something is out: look now and then until nothing is. */
   start(): void {
-    if (this.#timer !== undefined || this.#limitMs === Infinity) return
     // Nobody looked while nothing was out, and that is not this thread standing still.
-    this.#lastLook = this.#cpu.platform.now()
+    if (this.#calls.open.size <= 1) this.#lastLook = this.#cpu.platform.now()
+    if (this.#timer !== undefined || this.#limitMs === Infinity) return
     this.#timer = this.#cpu.platform.startTimer(this.#limitMs, () => {
       this.#timer = undefined
       this.look()
