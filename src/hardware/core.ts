@@ -8,6 +8,7 @@
  */
 
 import { ATTENTION, CPU, CPU_STATE } from './layout.ts'
+import { ATOMIC_LOOK_EVERY, type SafepointCredit } from './apic/interrupts.ts'
 import type { LocalApic } from './apic/local-apic.ts'
 import type { MachineMemory } from './machine-memory.ts'
 import { load, store, wait, type SharedWords } from './memory.ts'
@@ -35,20 +36,18 @@ export interface CoreHandlers {
 /** The attention bits that the core hands on. */
 const SOFT_ATTENTION = ATTENTION.completion | ATTENTION.wake
 
-/** Every so many safepoints the look at `attention` is atomic; between them it is a hint. */
-export const ATOMIC_LOOK_EVERY = 64
-
 /** One CPU's core. Belongs to the thread that is the CPU; nothing here is shared but its memory. */
 export class Core {
   readonly apic: LocalApic
   readonly #handlers: CoreHandlers
   readonly #words: SharedWords
   readonly #page: number
-  readonly #attentionAt: number
+  /** The attention word alone. */
+  readonly #attention: SharedWords
+  readonly #safepoints: SafepointCredit
   #interruptFlag = false
   #shadow = false
   #softAttention = 0
-  #looks = 0
   #path: EntryPath = 'safepoint'
   #retired = false
   /**
@@ -62,7 +61,8 @@ export class Core {
     this.#handlers = handlers
     this.#words = memory.words
     this.#page = memory.cpuPage(apic.cpu)
-    this.#attentionAt = this.#page + CPU.attention
+    this.#attention = memory.viewOf(this.#page + CPU.attention)
+    this.#safepoints = apic.safepoints
   }
 
   /** Whether this thread is the CPU no more. */
@@ -114,12 +114,15 @@ export class Core {
    */
   poll(): void {
     this.#shadow = false
-    if (
-      this.#words[this.#attentionAt] !== 0 ||
-      this.#softAttention !== 0 ||
-      this.apic.hasPending ||
-      (++this.#looks & (ATOMIC_LOOK_EVERY - 1)) === 0
-    ) {
+    if (this.#attention[0] !== 0 || --this.#safepoints.left < 0) this.look()
+  }
+
+  /** A safepoint that looks for sure. */
+  look(): void {
+    if (load(this.#attention, 0) === 0 && !this.#anyWaiting) {
+      this.#shadow = false
+      this.#safepoints.left = ATOMIC_LOOK_EVERY - 1
+    } else {
       this.deliverInterrupts('safepoint')
     }
   }
@@ -141,16 +144,24 @@ export class Core {
     this.#shadow = false
     // Pairs with Descriptor.attend: an attention bit that this load misses was set after it, and
     // its sender then reads our state after we last wrote it. The plain read only saves the load.
-    if (this.#words[this.#attentionAt] !== 0 || load(this.#words, this.#attentionAt) !== 0) {
+    if (this.#attention[0] !== 0 || load(this.#attention, 0) !== 0) {
       this.#softAttention |= this.apic.harvest() & SOFT_ATTENTION
     }
+    this.#safepoints.left = ATOMIC_LOOK_EVERY - 1
+    if (!this.#anyWaiting) return false
     const outerPath = this.#path
     this.#path = path
     try {
       return this.#deliver()
     } finally {
       this.#path = outerPath
+      // What is kept from us by a flag or a priority may be let through before the next safepoint.
+      if (this.#anyWaiting) this.#safepoints.left = 0
     }
+  }
+
+  get #anyWaiting(): boolean {
+    return this.apic.hasPending || this.#softAttention !== 0
   }
 
   #deliver(): boolean {
@@ -264,7 +275,7 @@ export class Core {
 
   /** Whether somebody has asked for attention that was not taken yet. */
   get attentionPending(): boolean {
-    return load(this.#words, this.#attentionAt) !== 0
+    return load(this.#attention, 0) !== 0
   }
 
   /** The value of the doorbell: read it before looking for work, and wait on the value read. */

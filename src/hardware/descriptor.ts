@@ -8,13 +8,15 @@
  * no attention left and wait for the next, unrelated one.
  *
  * Posting a fixed interrupt or an NMI is wait-free: a fixed number of atomic operations, whatever the
- * others do.
+ * others do. A fixed interrupt for a CPU that nobody else asks anything of is one operation on either
+ * side: request and attention are the same word then.
  */
 
-import { ATTENTION, CPU, CPU_STATE, INIT_SIPI } from './layout.ts'
+import { ATTENTION, ATTENTION_VECTOR_SHIFT, CPU, CPU_STATE, INIT_SIPI } from './layout.ts'
 import type { MachineMemory } from './machine-memory.ts'
 import {
   add,
+  and,
   compareExchange,
   exchange,
   load,
@@ -36,11 +38,23 @@ export class Descriptor {
 
   /** Posts a fixed interrupt. Merges with one of the same vector that is still posted. */
   postFixed(vector: number, level: boolean): void {
+    if (!level && this.#postSingle(vector)) return
     const word = vector >>> 5
     const bit = 1 << (vector & 31)
     if (level) or(this.#words, this.#page + CPU.levelPosts + word, bit)
     or(this.#words, this.#page + CPU.pir + word, bit)
     this.attend(level ? (1 << word) | ATTENTION.level : 1 << word)
+  }
+
+  /**
+   * Posts a vector in the attention word, if that is free; gives whether it was. Whoever finds it
+   * taken must not wait for it, and posts into the words of `pir`.
+   */
+  #postSingle(vector: number): boolean {
+    const single = ATTENTION.single | (vector << ATTENTION_VECTOR_SHIFT)
+    if (compareExchange(this.#words, this.#page + CPU.attention, 0, single) !== 0) return false
+    this.ring()
+    return true
   }
 
   /** Posts a non-maskable interrupt. */
@@ -94,6 +108,12 @@ export class Descriptor {
   /** Owner: takes the attention word. Must come before taking what it announces. */
   takeAttention(): number {
     return exchange(this.#words, this.#page + CPU.attention, 0)
+  }
+
+  /** Owner: forgets a vector that is posted in the attention word. The other bits stay. */
+  dropSingle(): void {
+    const others = (1 << ATTENTION_VECTOR_SHIFT) - 1 - ATTENTION.single
+    and(this.#words, this.#page + CPU.attention, others)
   }
 
   /** Owner: takes one word of posted vectors. */

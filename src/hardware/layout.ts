@@ -20,7 +20,7 @@ import { MASK_WORDS } from '../base/cpu-mask.ts'
 /** "IPI1" in ASCII: the first word of every machine's memory. */
 export const MAGIC = 0x49504931
 /** The version of this map. A map of another version is refused at attach. */
-export const LAYOUT_VERSION = 1
+export const LAYOUT_VERSION = 2
 
 /** Words in a cache line of 64 bytes. */
 export const LINE_WORDS = 16
@@ -128,7 +128,10 @@ export const HEADER_WORDS = HEADER.mmTable + MM_COUNT_MAX * MM_WORDS
 export const CPU = {
   /** Posted-interrupt descriptor, one line: 256 posted vectors. Senders or; the owner exchanges. */
   pir: 0,
-  /** Why the owner should look: the bits of ATTENTION. Senders or; the owner exchanges with 0. */
+  /**
+   * Why the owner should look: the bits of ATTENTION. Senders or, or compare-and-swap 0 for a single
+   * vector; the owner exchanges with 0.
+   */
   attention: 8,
   /** The doorbell: changes whenever a sleeping owner is rung. Senders add; the owner waits on it. */
   doorbell: 9,
@@ -136,14 +139,17 @@ export const CPU = {
   nmiPosts: 10,
   /** The INIT and start-up latches in one word, INIT_SIPI. Senders replace; the owner exchanges. */
   initSipi: 11,
-  /** The CPU state, one of CPU_STATE. The owner writes; senders read after posting. */
-  state: 13,
 
   /** Vectors posted level-triggered. Senders or; the owner ands what it took. */
   levelPosts: 16,
 
   /** Thread flags: TIF_NEED_RESCHED, TIF_POLLING_NRFLAG. Anybody, by atomic or/and. */
   threadFlags: 32,
+  /**
+   * The CPU state, one of CPU_STATE. The owner writes; senders read after posting. Not on the
+   * descriptor's line, which is on its way to the owner while a sender reads this.
+   */
+  state: 33,
 
   /** What this CPU does, for diagnostics. The owner writes; waiters read. */
   incarnation: 48,
@@ -171,7 +177,11 @@ export const CPU = {
   eventCounts: 384,
 } as const
 
-/** Bits of the attention word. Bits 0 to 7 say which words of `pir` have something in them. */
+/**
+ * Bits of the attention word. Bits 0 to 7 say which words of `pir` have something in them. A vector
+ * that is posted while nothing else is stands in the word itself: `single`, and the vector above
+ * VECTOR_SHIFT.
+ */
 export const ATTENTION = {
   nmi: 1 << 8,
   initSipi: 1 << 9,
@@ -181,7 +191,12 @@ export const ATTENTION = {
   completion: 1 << 11,
   /** Something that this CPU may be waiting for has changed. */
   wake: 1 << 12,
+  /** The vector in the upper bits is posted, edge-triggered. Set only where the word was 0. */
+  single: 1 << 13,
 } as const
+
+/** Where the vector of ATTENTION.single starts. */
+export const ATTENTION_VECTOR_SHIFT = 24
 
 /** Fields of the word that latches INIT and start-up: one word, because an INIT cancels a start-up. */
 export const INIT_SIPI = {
@@ -197,9 +212,9 @@ export const CPU_STATE = {
   offline: 0,
   /** Attached; takes INIT and start-up only. */
   waitingForSipi: 1,
-  /** In something the library started; looks at `attention` before it parks. */
+  /** Looks at `attention` by itself: now, in a blocking wait, or in the next turn of its event loop. */
   running: 2,
-  /** Spinning on `attention`. */
+  /** Spinning on `attention`, idle. */
   polling: 3,
   /** Under its event loop; an asynchronous wait is armed on the doorbell. */
   parked: 4,
@@ -213,7 +228,7 @@ export const CPU_STATE = {
 
 /** A request slot: what the kernel calls a csd, `struct __call_single_data`. */
 export const SLOT = {
-  /** 1 + global number of the next slot in the list it is on, or 0. Whoever pushes writes. */
+  /** 1 + global number of the next slot in the list it is on, 0 at its end, or UNPUSHED. */
   next: 0,
   /** State and type; kernel/request.ts names the bits. The one word both sides change. */
   flags: 1,

@@ -130,12 +130,29 @@ export class MachineMemory implements MachineSize {
     return this.cpuPage(cpu) + PAGE_WORDS
   }
 
+  /** One word as a view of its own: a plain read of it costs half of one that takes an index. */
+  viewOf(at: number): SharedWords {
+    return new Int32Array(this.buffer, at * Int32Array.BYTES_PER_ELEMENT, 1)
+  }
+
   /** Reads a mask of the header, or of any eight words. */
   readMask(at: number): CpuMask {
     const words = new Int32Array(MASK_WORDS)
     const used = (this.cpuCount + 31) >>> 5
     for (let i = 0; i < used; i++) words[i] = load(this.words, at + i)
     return CpuMask.fromWords(words)
+  }
+
+  /** Brings a copy of a mask up to date; gives whether it was not. Makes nothing. */
+  refreshMask(at: number, copy: Int32Array): boolean {
+    let stale = false
+    for (let i = 0; i < (this.cpuCount + 31) >>> 5; i++) {
+      const word = load(this.words, at + i)
+      if (copy[i] === word) continue
+      copy[i] = word
+      stale = true
+    }
+    return stale
   }
 
   /** Replaces a mask, word by word: only for words that one CPU writes at a time. */

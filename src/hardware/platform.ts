@@ -45,6 +45,8 @@ export interface Platform {
   startTimer(delayMs: number, callback: () => void): Timer
   /** Calls back in the next turn of the event loop. Keeps the process alive until then. */
   defer(callback: () => void): void
+  /** How long this thread's event loop has slept so far, in milliseconds; NaN where nobody knows. */
+  sleptMs(): number
   /** Keeps the thread alive, or lets it end when nothing else does. */
   keepAlive(alive: boolean): void
   /** Makes a channel. */

@@ -9,6 +9,7 @@ import { load } from '../hardware/memory.ts'
 import type { CallBatch } from './call-queue.ts'
 import type { Cpu } from './cpu.ts'
 import type { FunctionRecord } from './functions.ts'
+import { OpenRequests, type Outcome, type Reader } from './open-requests.ts'
 import { rebuildError, type ErrorDescription } from './remote-error.ts'
 import {
   REQUEST_FLAG,
@@ -23,26 +24,6 @@ import {
   transition,
 } from './request.ts'
 import type { Values } from './values.ts'
-
-/** How one CPU answered. */
-export type Outcome =
-  | { readonly ok: true; readonly value: unknown }
-  /** `error` makes the error; called where the caller's stack is, which goes under the remote one. */
-  | { readonly ok: false; readonly error: () => unknown; readonly offline?: boolean }
-
-/** Who wants to know how a request ended. */
-export interface Reader {
-  readonly record: FunctionRecord
-  settle(cpu: number, outcome: Outcome): void
-}
-
-/** A slot that is out. */
-interface OpenRequest {
-  /** Undefined once nobody wants to know any more. */
-  reader: Reader | undefined
-  readonly target: number
-  readonly targetIncarnation: number
-}
 
 /** The outcome of a CPU that was to be asked and is not online. */
 export function offlineOutcome(cpu: number): Outcome {
@@ -60,7 +41,7 @@ export class CallBook {
   readonly #cpu: Cpu
   readonly #values: Values
   readonly #slots: RequestSlots
-  readonly #open = new Map<number, OpenRequest>()
+  readonly #open: OpenRequests
   /** Deaths seen so far; -1 makes the first sweep look at what an earlier life left behind. */
   #burials = -1
   /** Called when slots came back: somebody may be waiting for them. */
@@ -69,6 +50,7 @@ export class CallBook {
   constructor(cpu: Cpu, values: Values) {
     this.#cpu = cpu
     this.#values = values
+    this.#open = new OpenRequests(cpu.id * cpu.memory.slotCount, cpu.memory.slotCount)
     this.#slots = new RequestSlots(cpu.memory, cpu.id, (slot) => {
       // Left behind by an earlier life of this CPU; its target still has it. Nobody wants to know.
       const target = targetOf(requestFlags(cpu.memory, slot))
@@ -107,8 +89,10 @@ export class CallBook {
         slots.push(slot)
         this.#slots.fill(slot, target, record.id, kind, ticket)
         this.#values.put(slot, target, 'info', ticket, info)
-        const targetIncarnation = memory.words[memory.cpuPage(target) + CPU.incarnation]!
-        if (reader !== undefined) this.#open.set(slot, { reader, target, targetIncarnation })
+        if (reader !== undefined) {
+          const incarnation = memory.words[memory.cpuPage(target) + CPU.incarnation]!
+          this.#open.set(slot, reader, target, incarnation)
+        }
       }
     } catch (error) {
       for (const slot of slots) this.#giveBack(slot)
@@ -223,9 +207,9 @@ export class CallBook {
   }
 
   #close(slot: number): void {
-    const request = this.#open.get(slot)
-    if (request === undefined) return
-    const { reader, target } = request
+    if (!this.#open.has(slot)) return
+    const reader = this.#open.reader(slot)
+    const target = this.#open.target(slot)
     if (reader === undefined) this.#discard(slot, target)
     else reader.settle(target, this.finish(slot, reader))
   }
@@ -253,20 +237,21 @@ export class CallBook {
     if (burials === this.#burials) return
     this.#burials = burials
     this.takeCompletions()
-    for (const [slot, request] of this.#open) {
+    for (const slot of this.#open.slots()) {
       const state = stateOf(requestFlags(memory, slot))
       const ended = state === REQUEST_STATE.done || state === REQUEST_STATE.cancelled
       // What is queued or running yet will be `died` before its own burial is announced.
       const settled = state === REQUEST_STATE.died || state === REQUEST_STATE.left
-      if (settled || (ended && this.#isGone(request))) this.#close(slot)
+      if (settled || (ended && this.#isGone(slot))) this.#close(slot)
     }
   }
 
-  #isGone({ target, targetIncarnation }: OpenRequest): boolean {
+  #isGone(slot: number): boolean {
     const { memory } = this.#cpu
+    const target = this.#open.target(slot)
     return (
       memory.readCpu(target, CPU.state) === CPU_STATE.dead ||
-      memory.readCpu(target, CPU.incarnation) !== targetIncarnation
+      memory.readCpu(target, CPU.incarnation) !== this.#open.incarnation(slot)
     )
   }
 
@@ -294,10 +279,9 @@ export class CallBook {
   }
 
   #orphan(slot: number, target: number): void {
-    const request = this.#open.get(slot)
-    const { words } = this.#cpu.memory
-    const targetIncarnation =
-      request?.targetIncarnation ?? words[this.#cpu.memory.cpuPage(target) + CPU.incarnation]!
-    this.#open.set(slot, { reader: undefined, target, targetIncarnation })
+    const incarnation = this.#open.has(slot)
+      ? this.#open.incarnation(slot)
+      : this.#cpu.memory.readCpu(target, CPU.incarnation)
+    this.#open.set(slot, undefined, target, incarnation)
   }
 }

@@ -3,12 +3,14 @@
  * with a call before anything is sent is found here.
  */
 
-import { CpuMask, type CpuSet } from '../base/cpu-mask.ts'
+import { CpuMask, MASK_WORDS, type CpuSet } from '../base/cpu-mask.ts'
 import { IpiError } from '../base/errors.ts'
+import { HEADER } from '../hardware/layout.ts'
 import type { CallOptions } from './call.ts'
 import type { Cpu } from './cpu.ts'
 import type { FunctionRecord, FunctionTable } from './functions.ts'
-import type { AbortSignalLike, Waits } from './wait.ts'
+import type { AbortSignalLike } from './suspended-wait.ts'
+import type { Waits } from './wait.ts'
 
 /** Everything a call needs, checked. */
 export interface CallPlan {
@@ -31,6 +33,9 @@ export class CallPlanner {
   readonly #functions: FunctionTable
   readonly #waits: Waits
   readonly #timeoutMs: number
+  /** The online map as it was, and the others in it: they change rarely. */
+  readonly #online = new Int32Array(MASK_WORDS)
+  #others: readonly number[] = []
 
   constructor(parts: {
     readonly cpu: Cpu
@@ -44,17 +49,21 @@ export class CallPlanner {
     this.#timeoutMs = parts.timeoutMs
   }
 
-  /** The online CPUs but this one. */
-  others(): CpuMask {
-    return this.#cpu.memory.onlineMask.without(this.#cpu.id)
+  /** The online CPUs but this one, ascending. */
+  others(): readonly number[] {
+    const { memory, id } = this.#cpu
+    if (memory.refreshMask(HEADER.onlineMask, this.#online)) {
+      this.#others = [...CpuMask.fromWords(this.#online).without(id)]
+    }
+    return this.#others
   }
 
   /** The online CPUs of what a caller passed, but this one. Throws `IPI_INVALID_CPU`. */
-  othersOf(mask: CpuSet): CpuMask {
-    return this.#online(mask).without(this.#cpu.id)
+  othersOf(mask: CpuSet): readonly number[] {
+    return [...this.#onlineOf(mask).without(this.#cpu.id)]
   }
 
-  #online(mask: CpuSet): CpuMask {
+  #onlineOf(mask: CpuSet): CpuMask {
     const wanted = CpuMask.from(mask)
     for (const cpu of wanted) this.#checkPossible(cpu)
     return wanted.and(this.#cpu.memory.onlineMask)
@@ -71,7 +80,7 @@ export class CallPlanner {
 
   /** One CPU of a mask: this one, or else the lowest online. Throws `IPI_NO_CPU`. */
   choose(mask: CpuSet): number {
-    const online = this.#online(mask)
+    const online = this.#onlineOf(mask)
     if (online.isEmpty) {
       throw new IpiError(
         'IPI_NO_CPU',
@@ -99,16 +108,16 @@ export class CallPlanner {
   }
 
   /** A call to the CPUs of a mask, and to this one if `local`. */
-  planMask(
+  planMany(
     what: string,
-    mask: CpuMask,
+    targets: readonly number[],
     local: boolean,
     fn: unknown,
     info: unknown,
     options: CallOptions | undefined,
     blocking: boolean,
   ): CallPlan {
-    return this.#check(what, { targets: [...mask], local, mask: true, info }, fn, options, blocking)
+    return this.#check(what, { targets, local, mask: true, info }, fn, options, blocking)
   }
 
   #check(

@@ -1,9 +1,10 @@
 /** One call under way, and how its end is told: the words of the call-function family. */
 
+import type { BagMember } from '../base/bag.ts'
 import { IpiError } from '../base/errors.ts'
-import type { Outcome, Reader } from './call-book.ts'
+import type { Outcome, Reader } from './open-requests.ts'
 import type { FunctionRecord, SharedFunction } from './functions.ts'
-import type { AbortSignalLike } from './wait.ts'
+import type { AbortSignalLike, SuspendedWait } from './suspended-wait.ts'
 
 /** How to call. */
 export interface CallOptions {
@@ -86,12 +87,12 @@ export class Call implements Reader {
 }
 
 /** A call that is out, as the watchdog sees it. */
-export interface OpenCall {
+export interface OpenCall extends BagMember {
   readonly call: Call
   /** When it was made, on the platform's clock. */
   readonly start: number
-  /** Rejects its promise, if it has one. */
-  readonly fail?: (error: unknown) => void
+  /** What its promise hangs on, if it has one. */
+  readonly wait?: SuspendedWait
 }
 
 /**
@@ -118,12 +119,18 @@ export function sortOutcomes(call: Call): {
 } {
   const results = new Map<number, unknown>()
   const errors = new Map<number, unknown>()
-  const places = call.cpus.map((_, place) => place).sort((a, b) => call.cpus[a]! - call.cpus[b]!)
-  for (const place of places) {
+  const add = (place: number): void => {
     const outcome = call.outcomes[place]
-    if (outcome === undefined || outcome === SKIPPED) continue
+    if (outcome === undefined || outcome === SKIPPED) return
     if (outcome.ok) results.set(call.cpus[place]!, outcome.value)
     else errors.set(call.cpus[place]!, outcome.error())
   }
+  // The remote ones ascend, and behind them stands the caller if it took part.
+  const remote = call.slots.length
+  const own = call.cpus[remote] ?? Infinity
+  let place = 0
+  while (place < remote && call.cpus[place]! < own) add(place++)
+  if (own < Infinity) add(remote)
+  while (place < remote) add(place++)
   return { results, errors }
 }

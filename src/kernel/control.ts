@@ -97,6 +97,7 @@ export class Control {
       })
     }
     const others = memory.onlineMask.without(cpu.id)
+    const deadline = cpu.platform.now() + STOP_MS
     // No waiting for the end of a function that never returns.
     const sent = calls.many(others, KERNEL_FUNCTIONS.stopThisCpu, undefined, {
       wait: false,
@@ -106,7 +107,7 @@ export class Control {
     await waits
       .until(
         () => memory.onlineMask.without(cpu.id).isEmpty,
-        STOP_MS,
+        Math.max(0, deadline - cpu.platform.now()),
         () => undefined,
       )
       .catch(() => undefined)

@@ -5,9 +5,10 @@
 
 import { IpiError } from '../base/errors.ts'
 import { LocalApic } from '../hardware/apic/local-apic.ts'
-import { ATOMIC_LOOK_EVERY, Core, type CoreHandlers } from '../hardware/core.ts'
+import type { SafepointCredit } from '../hardware/apic/interrupts.ts'
+import { Core, type CoreHandlers } from '../hardware/core.ts'
 import { Descriptor } from '../hardware/descriptor.ts'
-import { CPU, HEADER } from '../hardware/layout.ts'
+import { CPU, CPU_STATE, HEADER } from '../hardware/layout.ts'
 import type { MachineMemory } from '../hardware/machine-memory.ts'
 import { and, load, or, type SharedWords } from '../hardware/memory.ts'
 import type { Platform } from '../hardware/platform.ts'
@@ -59,11 +60,12 @@ export class Cpu {
   readonly preempt = new PreemptCount()
   /** @internal First word of this CPU's per-CPU page. */
   readonly page: number
-  readonly #words: SharedWords
-  readonly #attentionAt: number
-  #looks = 0
+  readonly #attention: SharedWords
+  readonly #safepoints: SafepointCredit
   /** @internal More than zero while code of this library is on the stack: "kernel mode". */
   kernelDepth = 0
+  /** @internal This thread looks for itself while its CPU is parked; kernel/idle.ts binds it. */
+  onLook: () => void = () => undefined
   /** @internal Told when the APIC's timer was set; kernel/local-timer.ts binds it. */
   onTimerArmed: () => void = () => undefined
   /** @internal Runs at a preemption point with NEED_RESCHED set; kernel/resched.ts binds it. */
@@ -74,8 +76,7 @@ export class Cpu {
     this.memory = memory
     this.platform = platform
     this.page = memory.cpuPage(id)
-    this.#words = memory.words
-    this.#attentionAt = this.page + CPU.attention
+    this.#attention = memory.viewOf(this.page + CPU.attention)
     this.descriptors = Array.from(
       { length: memory.cpuCount },
       (_, cpu) => new Descriptor(memory, cpu),
@@ -93,6 +94,7 @@ export class Cpu {
       attention: () => undefined,
     }
     this.core = new Core(memory, this.apic, this.handlers)
+    this.#safepoints = this.apic.safepoints
   }
 
   /** Turns maskable interrupts off. They stay pending. NMIs still come. */
@@ -146,14 +148,8 @@ export class Cpu {
    * pending it costs about a nanosecond.
    */
   poll(): void {
-    // The look is a plain read, a hint; every ATOMIC_LOOK_EVERY-th time the core looks for sure.
-    if (
-      this.#words[this.#attentionAt] !== 0 ||
-      this.apic.hasPending ||
-      (++this.#looks & (ATOMIC_LOOK_EVERY - 1)) === 0
-    ) {
-      this.core.deliverInterrupts('safepoint')
-    }
+    // As Core.poll, without the way there.
+    if (this.#attention[0] !== 0 || --this.#safepoints.left < 0) this.core.look()
   }
 
   /**
@@ -161,6 +157,7 @@ export class Cpu {
    * for each other without it wait for ever.
    */
   cpuRelax(): void {
+    if (this.core.state === CPU_STATE.parked) this.onLook()
     this.kernelDepth++
     this.core.poll()
     this.kernelDepth--
@@ -172,6 +169,28 @@ export class Cpu {
    * Throws `IPI_CANNOT_BLOCK` on a thread that must not block.
    */
   halt(timeoutMs = Infinity): boolean {
+    this.#checkHalt(timeoutMs)
+    const now = (): number => this.platform.now()
+    for (const deadline = now() + timeoutMs; ;) {
+      // The APIC's timer is nobody's clock: a halted CPU must come back for it by itself.
+      const next = this.apic.pollTimer()
+      if (this.core.hlt(Math.max(0, Math.min(deadline, next) - now()), now)) return true
+      if (now() >= deadline) return false
+    }
+  }
+
+  /**
+   * `safe_halt`: turns interrupts on and halts, as STI followed by HLT does: what is pending, or comes
+   * in between, ends the halt. `localIrqEnable()` and then `halt()` would take it first and sleep.
+   * Gives and throws what `halt` does.
+   */
+  safeHalt(timeoutMs = Infinity): boolean {
+    this.#checkHalt(timeoutMs)
+    this.core.sti()
+    return this.halt(timeoutMs)
+  }
+
+  #checkHalt(timeoutMs: number): void {
     if (!this.platform.mayBlock) {
       throw new IpiError(
         'IPI_CANNOT_BLOCK',
@@ -184,13 +203,6 @@ export class Cpu {
         'IPI_INVALID_ARGUMENT',
         `halt(timeoutMs) takes milliseconds >= 0 or nothing, got ${String(timeoutMs)}`,
       )
-    }
-    const now = (): number => this.platform.now()
-    for (const deadline = now() + timeoutMs; ;) {
-      // The APIC's timer is nobody's clock: a halted CPU must come back for it by itself.
-      const next = this.apic.pollTimer()
-      if (this.core.hlt(Math.max(0, Math.min(deadline, next) - now()), now)) return true
-      if (now() >= deadline) return false
     }
   }
 

@@ -5,7 +5,7 @@
  */
 
 import { CpuMask } from '../base/cpu-mask.ts'
-import { ATTENTION, CPU, CPU_STATE, HEADER, MM_COUNT_MAX } from '../hardware/layout.ts'
+import { ATTENTION, CPU, CPU_STATE, HEADER, MM_COUNT_MAX, SLOT } from '../hardware/layout.ts'
 import { add, exchange, store } from '../hardware/memory.ts'
 import { CALL_DRIVERS } from './call-queue.ts'
 import type { Cpu } from './cpu.ts'
@@ -17,6 +17,7 @@ import {
   stateOf,
   targetOf,
   transition,
+  UNPUSHED,
 } from './request.ts'
 import { RobustLock } from './robust-lock.ts'
 import { vmMask } from './tlb.ts'
@@ -51,8 +52,8 @@ export function settleRequestsOf(cpu: Cpu, dead: number): void {
 
 /**
  * Makes the answers to a dead CPU's own requests find their way back to its slots. A request in a
- * target's queue is claimed in time; one that only the record of `call_data` could have led to, or
- * that was never published, is claimed by nobody once that record is gone.
+ * target's queue is claimed in time; one that was never pushed, or that only the record of
+ * `call_data` could have led to, is claimed by nobody.
  */
 function orphanRequestsFrom(cpu: Cpu, dead: number): void {
   const { memory } = cpu
@@ -63,7 +64,8 @@ function orphanRequestsFrom(cpu: Cpu, dead: number): void {
       const flags = requestFlags(memory, slot)
       const state = stateOf(flags)
       if (state !== REQUEST_STATE.queued && state !== REQUEST_STATE.running) break
-      const lost = onNoQueue && state === REQUEST_STATE.queued
+      const unpushed = memory.words[memory.slot(slot) + SLOT.next] === UNPUSHED
+      const lost = state === REQUEST_STATE.queued && (onNoQueue || unpushed)
       const next = lost ? REQUEST_STATE.died : state
       if (transition(memory, slot, flags, next, REQUEST_FLAG.notify)) break
     }

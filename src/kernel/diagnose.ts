@@ -23,7 +23,7 @@ export function describeTarget(cpu: Cpu, functions: FunctionTable, target: numbe
       : `, running "${functions.describe(read(CPU.currentFunction), read(CPU.currentFunction + 1))}"`
   const vector = read(CPU.currentVector)
   const handling = vector === 0 ? '' : `, in vector ${vector}`
-  const why =
-    state === 'parked' ? ' (its event loop has not turned: application code is running)' : ''
+  const idle = (state === 'parked' || state === 'running') && running + handling === ''
+  const why = idle ? ' (its event loop has not turned: application code is running)' : ''
   return `CPU ${target} is ${state}${online}${off}${running}${handling}${why}`
 }

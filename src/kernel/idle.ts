@@ -2,23 +2,33 @@
  * The idle loop: what a CPU does between interrupts. It polls for a while, because waking a sleeping
  * thread costs tens of microseconds, and then parks under its event loop, which goes on living.
  * Linux: `arch/i386/kernel/process.c` cpu_idle and poll_idle; `virt/kvm/kvm_main.c` halt polling.
+ *
+ *                     ring                    nothing came while polling
+ *      parked ------------------> running ------------------------------> parked
+ *        ^                         ^   |
+ *        |  nothing came           |   | the event loop's turn: it has work of its own,
+ *        |                         |   v or an answer is near
+ *        +---------------------- turning
+ *
+ * Turning, a CPU looks once in each turn of the event loop and need not be rung. It says `running`.
  */
 
 import { Doorbell } from '../hardware/doorbell.ts'
 import { CPU, CPU_STATE } from '../hardware/layout.ts'
 import { EVENT, type Cpu } from './cpu.ts'
+import { HaltPolling } from './halt-polling.ts'
 import type { Rescheduler } from './resched.ts'
 import { TIF } from './thread-flags.ts'
 import type { Waits } from './wait.ts'
 
-/** The first polling time after a wake-up that polling would have caught. */
-const HALT_POLL_START_MS = 0.02
-/** How fast it grows, and shrinks: one late wake-up on a busy machine says little. */
-const HALT_POLL_FACTOR = 2
 /** How long interrupts may keep the event loop from turning. */
 const TURN_MS_MAX = 10
 /** Looks at the attention word between two looks at the clock. */
 const LOOKS_PER_CLOCK = 64
+/** How long a thread whose event loop never sleeps looks at each turn, after an interrupt. */
+const BUSY_LOOP_MS = 1
+/** How long to look for an answer before the first turn: a turn takes about as long. */
+const FIRST_LOOK_MS = 0.003
 
 /** How one CPU idles. */
 export interface IdleOptions {
@@ -28,43 +38,28 @@ export interface IdleOptions {
   readonly haltPollMs: number
 }
 
-/**
- * Adaptive polling, as KVM does it: grows while waking up proves to have been a mistake, and stops
- * when nothing comes for longer than polling may last.
- */
-class HaltPolling {
-  readonly #maxMs: number
-  #ms = 0
-
-  constructor(maxMs: number) {
-    this.#maxMs = maxMs
-    if (maxMs === Infinity) this.#ms = Infinity
-  }
-
-  /** How long to poll now. */
-  get ms(): number {
-    return this.#ms
-  }
-
-  /** It came `sleptMs` after polling had ended. */
-  woke(sleptMs: number): void {
-    if (this.#ms === Infinity) return
-    if (sleptMs > this.#maxMs)
-      this.#ms = this.#ms <= HALT_POLL_START_MS ? 0 : this.#ms / HALT_POLL_FACTOR
-    else this.#ms = Math.min(this.#maxMs, Math.max(HALT_POLL_START_MS, this.#ms * HALT_POLL_FACTOR))
-  }
-}
-
 /** One CPU's idle loop, and the doorbell that calls it. */
 export class IdleLoop {
   readonly #cpu: Cpu
   readonly #rescheduler: Rescheduler
   readonly #waits: Waits
   readonly #doorbell: Doorbell
+  /** How long to poll for the next interrupt, blocking the event loop. */
   readonly #halt: HaltPolling
+  /** How long to look for an answer at each turn of the event loop. */
   readonly #answer: HaltPolling
   #parkedAt = 0
+  /** When the last thing was served: polling counts from here. */
+  #servedAt = 0
+  /** Whether a turn of the event loop will come back to us. */
   #turning = false
+  /** Until when to turn because the event loop is busy anyway. */
+  #busyUntil = 0
+  /** What the event loop had slept, when the doorbell rang the last time. */
+  #sleptBefore = 0
+  /** When the last answer began to be awaited; until when to turn for it. */
+  #awaitedAt = 0
+  #answerUntil = 0
   #stopped = false
 
   constructor(cpu: Cpu, rescheduler: Rescheduler, waits: Waits, options: IdleOptions) {
@@ -102,76 +97,80 @@ export class IdleLoop {
       if (core.state === CPU_STATE.waitingForSipi) this.arm()
       return
     }
-    const sleptMs = platform.now() - this.#parkedAt
-    this.#halt.woke(sleptMs)
-    if (this.#waits.held) this.#answer.woke(sleptMs)
-    this.#run()
+    core.state = CPU_STATE.running
+    // The interrupt first: a look at the clock may take a microsecond.
+    this.#serve()
+    const now = platform.now()
+    this.#halt.woke(now - this.#parkedAt)
+    if (this.#waits.held) this.#answer.woke(now - this.#awaitedAt)
+    const slept = platform.sleptMs()
+    if (slept === this.#sleptBefore) this.#busyUntil = now + BUSY_LOOP_MS
+    this.#sleptBefore = slept
+    this.#servedAt = now
+    this.#goOn(now)
   }
 
   /** The only place where an INIT is taken: nothing else is on this thread's stack. */
-  #deliver(): void {
+  #deliver(): boolean {
     const { core } = this.#cpu
     core.initBlocked = false
     try {
-      core.deliverInterrupts('eventLoop')
+      return core.deliverInterrupts('eventLoop')
     } finally {
       core.initBlocked = true
     }
   }
 
-  /** Serves until there is nothing to serve, but lets the event loop turn now and then. */
-  #run(): void {
-    const { core } = this.#cpu
-    core.state = CPU_STATE.running
-    this.#serve()
-    if (core.state !== CPU_STATE.running) return
-    if (this.#halt.ms > 0 && !this.#tooManyPoll() && this.#poll()) {
-      this.#cpu.platform.defer(() => {
-        if (!this.#stopped) this.#run()
-      })
-    } else if (core.state === CPU_STATE.running) {
-      this.#park()
-    }
+  /** Serves what there is; gives whether there was anything. */
+  #serve(): boolean {
+    const taken = this.#deliver()
+    if (!this.#cpu.needResched) return taken
+    this.#rescheduler.schedule()
+    return true
   }
 
-  #serve(): void {
-    this.#deliver()
-    if (this.#cpu.needResched) this.#rescheduler.schedule()
+  /** Everything is served: turns, polls or parks. An event loop with work of its own is not kept. */
+  #goOn(now: number): void {
+    if (this.#cpu.core.state !== CPU_STATE.running) return
+    if (now < this.#busyUntil || (this.#waits.held && now < this.#answerUntil)) this.#turn()
+    else if (now >= this.#servedAt + this.#halt.ms || this.#tooManyPoll()) this.#park()
+    else this.#poll()
   }
 
   /**
-   * Serves whatever comes while polling pays; gives whether it stopped only to let the event loop
-   * turn. This CPU says that it polls all the while, also in a handler: it looks again before it
-   * does anything else. POLLING promises that NEED_RESCHED alone is enough; the promise is kept by
-   * looking at it once more after taking the flag back (partner: Rescheduler.reschedTask).
+   * Serves whatever comes while polling pays, then parks; lets the event loop turn now and then. This
+   * CPU says that it polls all the while, also in a handler: it looks again before it does anything
+   * else. POLLING promises that NEED_RESCHED alone is enough; the promise is kept by looking at it
+   * once more after taking the flag back (partner: Rescheduler.reschedTask).
    */
-  #poll(): boolean {
+  #poll(): void {
     const { core, platform } = this.#cpu
     this.#cpu.setThreadFlags(TIF.POLLING_NRFLAG)
     core.state = CPU_STATE.polling
-    const start = platform.now()
-    let until = start + this.#halt.ms
-    let now = start
-    let turn = false
+    const turnAt = platform.now() + TURN_MS_MAX
+    let caught = false
+    let now: number
     do {
       let served = false
-      for (let i = 0; i < LOOKS_PER_CLOCK; i++) {
-        if (!core.attentionPending && !this.#cpu.needResched) continue
-        this.#serve()
-        if (core.state !== CPU_STATE.polling) {
-          // An INIT was taken: this CPU idles no more.
-          this.#cpu.clearThreadFlags(TIF.POLLING_NRFLAG)
-          return false
-        }
-        served = true
+      for (let i = 0; i < LOOKS_PER_CLOCK && core.state === CPU_STATE.polling; i++) {
+        if (core.attentionPending || this.#cpu.needResched) served = this.#serve() || served
       }
       now = platform.now()
-      if (served) until = now + this.#halt.ms
-      turn = now - start >= TURN_MS_MAX
-    } while (now < until && !turn)
-    core.state = CPU_STATE.running
+      if (served) this.#servedAt = now
+      caught ||= served
+    } while (
+      core.state === CPU_STATE.polling &&
+      now < turnAt &&
+      now < this.#servedAt + this.#halt.ms
+    )
     const old = this.#cpu.clearThreadFlags(TIF.POLLING_NRFLAG)
-    return turn || core.attentionPending || (old & TIF.NEED_RESCHED) !== 0
+    // An INIT was taken: this CPU idles no more.
+    if (core.state !== CPU_STATE.polling) return
+    core.state = CPU_STATE.running
+    const over = now >= this.#servedAt + this.#halt.ms
+    if (caught || over) this.#halt.polled(caught)
+    if (!over || core.attentionPending || (old & TIF.NEED_RESCHED) !== 0) this.#turn()
+    else this.#park()
   }
 
   /** One processor is left to those who work: else a poller keeps from running what it waits for. */
@@ -183,7 +182,7 @@ export class IdleLoop {
       const idle = (memory.readCpu(cpu, CPU.threadFlags) & TIF.POLLING_NRFLAG) !== 0
       if (idle && cpu !== id) polling++
     }
-    return polling >= Math.max(1, platform.processors - 1)
+    return polling >= platform.processors - 1
   }
 
   /**
@@ -192,16 +191,48 @@ export class IdleLoop {
    */
   #park(): void {
     const { core, platform } = this.#cpu
-    this.#turning = false
     this.#parkedAt = platform.now()
     core.state = CPU_STATE.parked
     this.#doorbell.arm()
-    if (core.attentionPending || this.#cpu.needResched) {
-      core.state = CPU_STATE.running
-      platform.defer(() => {
-        if (!this.#stopped) this.#run()
-      })
+    if (core.attentionPending || this.#cpu.needResched) this.#turn()
+  }
+
+  /** Comes back in the next turn of the event loop. Until then nobody need ring. */
+  #turn(): void {
+    this.#cpu.core.state = CPU_STATE.running
+    if (this.#turning) return
+    this.#turning = true
+    this.#cpu.platform.defer(this.#onTurn)
+  }
+
+  readonly #onTurn = (): void => {
+    this.#turning = false
+    const { core, platform } = this.#cpu
+    if (this.#stopped || core.state !== CPU_STATE.running) return
+    const served = this.#serve()
+    const now = platform.now()
+    if (served) {
+      this.#servedAt = now
+      if (now < this.#busyUntil) this.#busyUntil = now + BUSY_LOOP_MS
     }
+    if (this.#answerUntil !== 0) this.#endAnswer(now)
+    this.#goOn(now)
+  }
+
+  /** Takes note of how the turning for an answer has ended, if it has. */
+  #endAnswer(now: number): void {
+    const { held } = this.#waits
+    if (held && now < this.#answerUntil) return
+    this.#answer.polled(!held)
+    this.#answerUntil = 0
+  }
+
+  /**
+   * Looks at each turn instead of parking, because this thread looks for itself meanwhile: it blocks
+   * in a wait, and others need not ring. Does nothing unless this CPU is parked.
+   */
+  leave(): void {
+    if (this.#cpu.core.state === CPU_STATE.parked) this.#turn()
   }
 
   /**
@@ -209,18 +240,20 @@ export class IdleLoop {
    * answer is expected soon. Blocks nothing: everything else of the loop goes on between the turns.
    */
   expectAnswer(): void {
-    const ms = this.#answer.ms
     const { core, platform } = this.#cpu
-    if (this.#turning || ms === 0 || core.state !== CPU_STATE.parked) return
-    this.#turning = true
-    core.state = CPU_STATE.running
-    const until = platform.now() + Math.min(ms, TURN_MS_MAX)
-    const turn = (): void => {
-      if (this.#stopped) return
-      if (core.attentionPending) this.#deliver()
-      if (this.#waits.held && platform.now() < until) platform.defer(turn)
-      else this.#park()
-    }
-    platform.defer(turn)
+    this.#awaitedAt = platform.now()
+    if (this.#answer.ms === 0 || platform.processors === 1) return
+    this.#answerUntil = this.#awaitedAt + this.#answer.ms
+    if (core.state !== CPU_STATE.parked) return
+    this.#turn()
+    void Promise.resolve().then(this.#firstLook)
+  }
+
+  /** Before the first turn, and after everything that the program does now. */
+  readonly #firstLook = (): void => {
+    const { core, platform } = this.#cpu
+    const until = platform.now() + FIRST_LOOK_MS
+    while (!core.attentionPending && platform.now() < until);
+    if (!this.#stopped && core.state === CPU_STATE.running) this.#serve()
   }
 }

@@ -133,12 +133,10 @@ export class Kernel {
     })
     this.cpu.handlers.attention = (bits) => {
       if ((bits & ATTENTION.completion) !== 0) this.book.takeCompletions()
-      if ((bits & ATTENTION.wake) !== 0) {
-        this.book.sweep()
-        this.waits.recheck()
-      }
+      if ((bits & ATTENTION.wake) !== 0) this.book.sweep()
+      this.waits.recheck()
     }
-    this.book.onFreed = () => this.waits.recheck()
+    this.cpu.onLook = () => this.idle.leave()
     this.calls.onOpen = () => this.watchdog.start()
     this.waits.onHold = () => this.idle.expectAnswer()
     this.waits.lookAround.push(
@@ -170,8 +168,8 @@ export class Kernel {
     this.timer.stop()
     // What has been answered already is still told; nothing else will be.
     this.cpu.core.deliverInterrupts('eventLoop')
-    this.waits.abandon(reason)
     this.calls.abandon(reason)
+    this.waits.abandon(reason)
     this.idle.stop()
     // The wait that is armed on the doorbell cannot be withdrawn; rung, it ends.
     this.cpu.descriptors[this.cpu.id]!.ringAlways()

@@ -81,8 +81,13 @@ function userFrames(stack: string): string {
   return ours < 0 ? stack : lines.slice(0, ours).join('\n')
 }
 
-/** A frame of the file that runs requests. */
-const SERVER_FRAME = /^\s+at .*[/\\]kernel[/\\]serve\.[jt]s/
+/** The frame of `runSharedFunction`, by its name: what file it stands in depends on the build. */
+const SERVER_FRAME = /^\s+at runSharedFunction /
+
+/** Runs a shared function for another CPU. Its frame is where the remote part of a stack ends. */
+export function runSharedFunction(run: (info: unknown) => unknown, info: unknown): unknown {
+  return run(info)
+}
 
 /**
  * Rebuilds what was thrown. `where` names the hop for the stack, `callerStack` is the stack of the
@@ -104,9 +109,12 @@ export function rebuildError(
   return error
 }
 
+/** The classes of this library: their instances come back as the first of them. */
+const OURS: readonly string[] = ['IpiError', 'SmpCallError']
+
 function construct(description: ErrorDescription, options: ErrorOptions): Error {
   const { className, message, fields, errors } = description
-  if (className === 'IpiError' && Object.hasOwn(IPI_ERROR_CODES, String(fields['code']))) {
+  if (OURS.includes(className) && Object.hasOwn(IPI_ERROR_CODES, String(fields['code']))) {
     return new IpiError(fields['code'] as IpiErrorCode, message, options)
   }
   if (errors !== undefined) {

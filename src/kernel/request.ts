@@ -63,12 +63,18 @@ export const REQUEST_STATUS = {
 /** A list head that takes no more: the CPU is not online. */
 export const CLOSED = -1
 
+/** SLOT.next of a filled slot that is on no list yet. */
+export const UNPUSHED = -1
+
 /** What a push found. */
 export type PushResult = 'first' | 'queued' | 'closed'
 
 /**
  * Pushes a slot onto a list. `llist_add`: 'first' means that the list was empty, and that the caller
  * is the one who must tell its owner. Publishes everything that was written to the slot before.
+ *
+ * A thread can be ended at a call or at the turn of a loop, so never between the link and the swap:
+ * a slot that a dead thread left with another link than UNPUSHED is on the list.
  */
 export function pushSlot(memory: MachineMemory, head: number, slot: number): PushResult {
   const { words } = memory
@@ -78,6 +84,7 @@ export function pushSlot(memory: MachineMemory, head: number, slot: number): Pus
     words[next] = expected
     const found = compareExchange(words, head, expected, slot + 1)
     if (found === expected) return expected === 0 ? 'first' : 'queued'
+    words[next] = UNPUSHED
     if (found === CLOSED) return 'closed'
     expected = found
   }
@@ -186,6 +193,7 @@ export class RequestSlots {
     words[at + SLOT.function] = functionId.low
     words[at + SLOT.function + 1] = functionId.high
     words[at + SLOT.ticket] = ticket
+    words[at + SLOT.next] = UNPUSHED
     const sequence = (words[at + SLOT.flags]! >>> REQUEST_FLAG.sequenceShift) + 1
     // Atomic, though the push publishes it: whoever buries the target scans flags from outside.
     store(

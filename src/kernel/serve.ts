@@ -9,7 +9,7 @@ import { EVENT, type Cpu } from './cpu.ts'
 import type { HandlerErrorSink } from './entry.ts'
 import type { FunctionRecord, FunctionTable } from './functions.ts'
 import { ignoreOutcome, isThenable } from './idt.ts'
-import { describeError } from './remote-error.ts'
+import { describeError, runSharedFunction } from './remote-error.ts'
 import {
   pushSlot,
   REQUEST_FLAG,
@@ -178,9 +178,7 @@ export class CallServer {
     words[page + CPU.currentFunction + 1] = record.id.high
     words[page + CPU.currentRequest] = call.slot + 1
     try {
-      // Called bare: the record is not the function's `this`.
-      const { run } = record
-      return run(call.info)
+      return runSharedFunction(record.run, call.info)
     } finally {
       words[page + CPU.currentRequest] = 0
     }

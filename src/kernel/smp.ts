@@ -3,7 +3,8 @@
  * (smp_call_function_single, _any, _many, on_each_cpu) over either call driver.
  */
 
-import type { CpuMask, CpuSet } from '../base/cpu-mask.ts'
+import { Bag } from '../base/bag.ts'
+import type { CpuSet } from '../base/cpu-mask.ts'
 import { IpiError } from '../base/errors.ts'
 import {
   allOutcomes,
@@ -13,13 +14,16 @@ import {
   type CallOptions,
   type OpenCall,
 } from './call.ts'
-import { offlineOutcome, type CallBook, type Outcome } from './call-book.ts'
+import { offlineOutcome, type CallBook } from './call-book.ts'
 import type { CallDriver } from './call-queue.ts'
 import type { Cpu } from './cpu.ts'
 import { CallPlanner, type CallPlan } from './call-plan.ts'
 import type { FunctionTable } from './functions.ts'
 import { ignoreOutcome, isThenable } from './idt.ts'
 import { describeTarget } from './diagnose.ts'
+import type { Outcome } from './open-requests.ts'
+import { SlotQueue } from './slot-queue.ts'
+import type { WaitLimits } from './suspended-wait.ts'
 import type { Waits } from './wait.ts'
 
 /** What the family stands on. */
@@ -41,8 +45,9 @@ export class CallFunction {
   readonly #functions: FunctionTable
   readonly #waits: Waits
   readonly #planner: CallPlanner
+  readonly #slotQueue: SlotQueue
   /** Calls out from here, for the watchdog. */
-  readonly open = new Set<OpenCall>()
+  readonly open = new Bag<OpenCall>()
   /** Called when one more is out; kernel/kernel.ts binds the watchdog. */
   onOpen: () => void = () => undefined
 
@@ -53,6 +58,8 @@ export class CallFunction {
     this.#functions = parts.functions
     this.#waits = parts.waits
     this.#planner = new CallPlanner(parts)
+    this.#slotQueue = new SlotQueue(parts.book, parts.waits)
+    parts.book.onFreed = () => this.#slotQueue.onFreed()
   }
 
   /** `smp_call_function`: every online CPU but this one. Alone it sends nothing and returns. */
@@ -125,24 +132,25 @@ export class CallFunction {
   }
 
   async #many(
-    mask: CpuMask,
+    targets: readonly number[],
     local: boolean,
     fn: unknown,
     info: unknown,
     options: CallOptions | undefined,
   ): Promise<Map<number, unknown>> {
-    const plan = this.#planner.planMask('smpCallFunction', mask, local, fn, info, options, false)
+    const plan = this.#planner.planMany('smpCallFunction', targets, local, fn, info, options, false)
     return allOutcomes(await this.#await(plan))
   }
 
   #manySync(
-    mask: CpuMask,
+    targets: readonly number[],
     local: boolean,
     fn: unknown,
     info: unknown,
     options: CallOptions | undefined,
   ): Map<number, unknown> {
-    const plan = this.#planner.planMask('smpCallFunctionSync', mask, local, fn, info, options, true)
+    const what = 'smpCallFunctionSync'
+    const plan = this.#planner.planMany(what, targets, local, fn, info, options, true)
     return allOutcomes(this.#block(plan))
   }
 
@@ -194,20 +202,39 @@ export class CallFunction {
   }
 
   async #await(plan: CallPlan): Promise<Call> {
-    const { signal, timeoutMs } = plan
-    if (signal?.aborted === true) throw signal.reason
-    const enough = (): boolean => plan.targets.length <= this.#book.freeCount
-    // Others wait too: between the wake-up and our turn they may have taken what came back.
-    while (!enough()) {
-      await this.#waits.until(enough, timeoutMs, () => this.#noSlots(plan), signal)
+    if (plan.signal?.aborted === true) throw plan.signal.reason
+    const count = plan.targets.length
+    if (!this.#slotQueue.mayTake(count)) {
+      const limits = this.#slotLimits(plan)
+      await this.#slotQueue.wait(count, limits, false)
+      // From a claim that succeeds to the sending nobody may come in between: no await.
+      while (!this.#slotQueue.claim(count)) await this.#slotQueue.wait(count, limits, true)
+      this.#checkGoesOn(plan)
     }
     const call = this.#newCall(plan)
     const finish = this.#send(plan, call, true)
     const released = finish === undefined ? undefined : this.#release(finish)
     if (call.lateCount > 0) await this.#answers(plan, call)
     // Everybody has answered, so nothing keeps the driver from letting go at once.
-    await released
+    if (released !== undefined) await released
     return call
+  }
+
+  #slotLimits({ targets, timeoutMs, signal, record }: CallPlan): WaitLimits {
+    const at = this.#cpu.platform.now() + timeoutMs
+    const onTimeout = (): unknown => this.#noSlots(targets.length, timeoutMs, record.name)
+    return { at, onTimeout, signal }
+  }
+
+  /** Between the promise of slots and the call's turn its signal may have come, or its CPU left. */
+  #checkGoesOn({ signal }: CallPlan): void {
+    try {
+      this.#waits.checkOpen()
+      if (signal?.aborted === true) throw signal.reason
+    } catch (error) {
+      this.#slotQueue.onFreed()
+      throw error
+    }
   }
 
   /** Lets the driver end what it has begun, however late: the next call may wait for that. */
@@ -215,37 +242,26 @@ export class CallFunction {
     return this.#waits.until(finish, Infinity, () => undefined).catch(() => undefined)
   }
 
-  #answers(plan: CallPlan, call: Call): Promise<void> {
-    const { signal, timeoutMs } = plan
-    return new Promise((resolve, reject) => {
-      const end = (settle: () => void): void => {
-        this.open.delete(entry)
-        timer?.cancel()
-        signal?.removeEventListener('abort', onAbort)
-        this.#waits.release()
-        settle()
-      }
-      const fail = (error: unknown): void => end(() => reject(error))
-      const onAbort = (): void => {
-        this.#abandon(call)
-        fail(signal!.reason)
-      }
-      const entry: OpenCall = { call, start: this.#cpu.platform.now(), fail }
-      this.open.add(entry)
-      this.onOpen()
-      this.#waits.hold()
-      const timer =
-        timeoutMs === Infinity
-          ? undefined
-          : this.#cpu.platform.startTimer(timeoutMs, () => fail(this.#timeout(call, timeoutMs)))
-      signal?.addEventListener('abort', onAbort)
-      call.onSettled = () => end(resolve)
+  #answers({ signal, timeoutMs }: CallPlan, call: Call): Promise<void> {
+    const start = this.#cpu.platform.now()
+    const wait = this.#waits.suspend({
+      at: start + timeoutMs,
+      onTimeout: () => this.#timeout(call, timeoutMs),
+      signal,
+      onAbort: () => void this.#abandon(call),
     })
+    const entry: OpenCall = { call, start, wait, place: -1 }
+    this.open.add(entry)
+    this.onOpen()
+    wait.onEnd = () => this.open.delete(entry)
+    call.onSettled = () => wait.resume()
+    return wait.promise
   }
 
   #block(plan: CallPlan): Call {
     const enough = (): boolean => plan.targets.length <= this.#book.freeCount
-    if (!enough() && !this.#waits.block(enough, plan.timeoutMs)) throw this.#noSlots(plan)
+    if (!enough() && !this.#waits.block(enough, plan.timeoutMs))
+      throw this.#noSlots(plan.targets.length, plan.timeoutMs, plan.record.name)
     const call = this.#newCall(plan)
     const finish = this.#send(plan, call, false)
     if (call.lateCount === 0 && finish === undefined) return call
@@ -272,7 +288,7 @@ export class CallFunction {
   }
 
   #blockLonger(plan: CallPlan, call: Call, answered: () => boolean): boolean {
-    const entry: OpenCall = { call, start: this.#cpu.platform.now() }
+    const entry: OpenCall = { call, start: this.#cpu.platform.now(), place: -1 }
     this.open.add(entry)
     try {
       return this.#waits.block(answered, plan.timeoutMs)
@@ -283,9 +299,9 @@ export class CallFunction {
 
   /** Fails every promise that is out: this CPU has left its machine. */
   abandon(error: Error): void {
-    for (const { call, fail } of this.open) {
+    for (const { call, wait } of this.open) {
       this.#abandon(call)
-      fail?.(error)
+      wait?.fail(error)
     }
   }
 
@@ -321,12 +337,12 @@ export class CallFunction {
     )
   }
 
-  #noSlots(plan: CallPlan): IpiError {
+  #noSlots(count: number, waitedMs: number, functionName: string): IpiError {
     return new IpiError(
       'IPI_TIMEOUT',
-      `CPU ${this.#cpu.id} waited ${plan.timeoutMs} ms for ${plan.targets.length} free ` +
-        `request slots, ${this.#book.openCount} calls are out; raise slotCount or call less at once`,
-      { functionName: plan.record.name, waitedMs: plan.timeoutMs, started: false },
+      `CPU ${this.#cpu.id} waited ${waitedMs} ms for ${count} free request slots, ` +
+        `${this.#book.openCount} calls are out; raise slotCount or call less at once`,
+      { functionName, waitedMs, started: false },
     )
   }
 }

@@ -5,8 +5,13 @@
 
 import { IpiError } from '../base/errors.ts'
 import { CPU_STATE } from '../hardware/layout.ts'
-import type { Timer } from '../hardware/platform.ts'
 import type { Cpu } from './cpu.ts'
+import {
+  SuspendedWaits,
+  type AbortSignalLike,
+  type SuspendedWait,
+  type WaitLimits,
+} from './suspended-wait.ts'
 
 /** How long a blocked wait sleeps before it looks around: at dead threads, at stuck requests. */
 const LOOK_AROUND_MS = 20
@@ -15,22 +20,13 @@ const SPIN_MS = 0.05
 /** Turns of the spin loop before each look at the clock: reading it costs as much as four turns. */
 const SPINS_PER_LOOK = 128
 
-/** A wait in progress on the event loop. */
-interface PendingWait {
-  readonly condition: () => boolean
-  /** Ends the wait, and tells its promise how. */
-  readonly end: (settle: () => void) => void
-  readonly resolve: () => void
-  readonly reject: (error: unknown) => void
-}
-
 /** Something to be done now and then while this CPU waits. */
 export type LookAround = () => void
 
 /** One CPU's waits. Private to its thread. */
 export class Waits {
   readonly #cpu: Cpu
-  readonly #pending = new Set<PendingWait>()
+  readonly #suspended: SuspendedWaits
   #held = 0
   #pinned = false
   #ended: Error | undefined
@@ -41,6 +37,7 @@ export class Waits {
 
   constructor(cpu: Cpu) {
     this.#cpu = cpu
+    this.#suspended = new SuspendedWaits(cpu.platform, () => this.release())
   }
 
   /**
@@ -79,14 +76,13 @@ export class Waits {
 
   /**
    * Blocks until `condition` holds or `timeoutMs` have passed; gives which. The clock is first read
-   * when the condition did not come true at once. Takes this CPU's interrupts meanwhile. What makes the condition true must ring this CPU.
+   * when the condition did not come true at once. Takes this CPU's interrupts meanwhile. What makes
+   * the condition true must ring this CPU.
    */
   block(condition: () => boolean, timeoutMs: number): boolean {
     if (condition()) return true
-    const { core } = this.#cpu
-    const outerState = core.state
-    // Others need not ring while we look ourselves; hlt says otherwise while it sleeps.
-    core.state = CPU_STATE.polling
+    // Others need not ring while we look ourselves.
+    if (this.#cpu.core.state === CPU_STATE.parked) this.#cpu.onLook()
     this.#cpu.preemptDisable()
     this.#cpu.kernelDepth++
     try {
@@ -94,11 +90,6 @@ export class Waits {
     } finally {
       this.#cpu.kernelDepth--
       this.#cpu.preemptEnable()
-      core.state = outerState
-      // Whoever posted while we polled did not ring. Pairs with Descriptor.ring.
-      if (outerState === CPU_STATE.parked && core.attentionPending) {
-        core.deliverInterrupts('safepoint')
-      }
     }
   }
 
@@ -135,10 +126,10 @@ export class Waits {
    */
   #haltUnless(condition: () => boolean, timeoutMs: number): void {
     const { core } = this.#cpu
-    const doorbell = core.doorbell
+    const { doorbell, state } = core
     core.state = CPU_STATE.halted
     if (!condition()) core.sleep(doorbell, timeoutMs)
-    core.state = CPU_STATE.polling
+    core.state = state
   }
 
   /**
@@ -157,48 +148,26 @@ export class Waits {
       // Interrupts stay off until the wait is in the set: a wake-up between the look and the entry
       // would find nobody to tell.
       if (condition()) return Promise.resolve()
-      return this.#enter(condition, timeoutMs, onTimeout, signal)
+      const at = this.#cpu.platform.now() + timeoutMs
+      return this.suspend({ at, onTimeout, signal }, condition).promise
     } finally {
       this.#cpu.localIrqRestore(flags)
     }
   }
 
-  #enter(
-    condition: () => boolean,
-    timeoutMs: number,
-    onTimeout: () => unknown,
-    signal?: AbortSignalLike,
-  ): Promise<void> {
-    return new Promise((resolve, reject) => {
-      let timer: Timer | undefined
-      const fail = (error: unknown): void => pending.end(() => reject(error))
-      const onAbort = (): void => fail(signal!.reason)
-      const pending: PendingWait = {
-        condition,
-        resolve,
-        reject,
-        end: (settle) => {
-          if (!this.#pending.delete(pending)) return
-          timer?.cancel()
-          signal?.removeEventListener('abort', onAbort)
-          this.release()
-          settle()
-        },
-      }
-      this.#pending.add(pending)
-      this.hold()
-      if (timeoutMs < Infinity) {
-        timer = this.#cpu.platform.startTimer(timeoutMs, () => fail(onTimeout()))
-      }
-      signal?.addEventListener('abort', onAbort)
-    })
+  /**
+   * Starts a wait that ends when it is resumed, at its limits, or with this CPU. Keeps the thread
+   * alive until then. With a condition it is resumed when that holds, looked at as `until` says.
+   */
+  suspend(limits: WaitLimits, condition?: () => boolean): SuspendedWait {
+    const wait = this.#suspended.add(limits, condition)
+    this.hold()
+    return wait
   }
 
-  /** Looks at every pending condition: called for ATTENTION.wake. */
+  /** Looks at every pending condition: called when others have done something. */
   recheck(): void {
-    for (const pending of this.#pending) {
-      if (this.#holds(pending.condition)) pending.end(pending.resolve)
-    }
+    this.#suspended.recheck((condition) => this.#holds(condition))
   }
 
   /** With interrupts off: a condition may be a step of a protocol, and must not enter itself. */
@@ -248,14 +217,6 @@ export class Waits {
   /** Ends every pending wait with an error, and every later one: this CPU has left its machine. */
   abandon(error: Error): void {
     this.#ended = error
-    for (const pending of this.#pending) pending.end(() => pending.reject(error))
+    this.#suspended.fail(error)
   }
-}
-
-/** What the library needs of an AbortSignal; any environment's will do. */
-export interface AbortSignalLike {
-  readonly aborted: boolean
-  readonly reason: unknown
-  addEventListener(type: 'abort', listener: () => void): void
-  removeEventListener(type: 'abort', listener: () => void): void
 }

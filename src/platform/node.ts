@@ -87,6 +87,7 @@ export function nodePlatform(threadScript: URL): Platform {
     processors: availableParallelism(),
     startTimer,
     defer: (callback) => void setImmediate(callback),
+    sleptMs: () => performance.eventLoopUtilization().idle,
     keepAlive: (alive) => {
       keeper ??= setInterval(() => undefined, TIMER_MS_MAX)
       if (alive) keeper.ref()

@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { arbitrationPriority, processorPriority } from '../../src/hardware/apic/priority.ts'
-import { ATTENTION, CPU, CPU_STATE } from '../../src/hardware/layout.ts'
+import { ATTENTION, ATTENTION_VECTOR_SHIFT, CPU, CPU_STATE } from '../../src/hardware/layout.ts'
 import { or } from '../../src/hardware/memory.ts'
 import { ApicBench, serve, vectorsIn } from './apic-bench.ts'
 
@@ -47,12 +47,42 @@ describe('acceptance', () => {
     assert.deepEqual(vectorsIn(bench.apics[0]!, IRR), vectors)
   })
 
+  test('one post stands in the attention word, and the next beside it in its own', () => {
+    const bench = new ApicBench(1)
+    const page = bench.memory.cpuPage(0)
+    const [descriptor] = bench.descriptors
+    const read = (field: number): number => bench.memory.readCpu(0, field)
+    descriptor!.postFixed(0xff, false)
+    assert.equal(read(CPU.attention) >>> ATTENTION_VECTOR_SHIFT, 0xff)
+    assert.equal(read(CPU.pir + 7), 0)
+    descriptor!.postFixed(0x40, false)
+    descriptor!.postFixed(0xff, false)
+    assert.equal(read(CPU.pir + 2), 1)
+    assert.equal(read(CPU.pir + 7), -1 << 31)
+    bench.apics[0]!.harvest()
+    assert.deepEqual(vectorsIn(bench.apics[0]!, IRR), [0x40, 0xff])
+    assert.equal(bench.memory.words[page + CPU.attention], 0)
+  })
+
+  test('a post is forgotten with the life that it was meant for; a latched NMI is not', () => {
+    const bench = new ApicBench(1)
+    bench.descriptors[0]!.postFixed(0x40, false)
+    bench.descriptors[0]!.postFixed(0x41, false)
+    bench.descriptors[0]!.postNmi()
+    bench.apics[0]!.reset('init')
+    bench.apics[0]!.write(SVR, 0x1ff)
+    bench.apics[0]!.harvest()
+    assert.deepEqual(vectorsIn(bench.apics[0]!, IRR), [])
+    assert.equal(bench.apics[0]!.nmiPending, 1)
+  })
+
   test('harvest gives the attention bits, and takes only what they announce', () => {
     const bench = new ApicBench(1)
     bench.descriptors[0]!.postFixed(0x40, false)
     or(bench.memory.words, bench.memory.cpuPage(0) + CPU.pir + 3, 1)
     bench.descriptors[0]!.attend(ATTENTION.completion)
-    assert.equal(bench.apics[0]!.harvest(), (1 << 2) | ATTENTION.completion)
+    const single = ATTENTION.single | (0x40 << ATTENTION_VECTOR_SHIFT)
+    assert.equal(bench.apics[0]!.harvest(), single | ATTENTION.completion)
     assert.deepEqual(vectorsIn(bench.apics[0]!, IRR), [0x40])
     assert.equal(bench.apics[0]!.harvest(), 0)
   })
@@ -128,8 +158,9 @@ describe('acceptance', () => {
     or(bench.memory.words, bench.memory.cpuPage(0) + CPU.levelPosts + 2, 1 << 1)
     bench.descriptors[0]!.postFixed(0x40, true)
     assert.deepEqual(serve(apic), [0x40])
-    bench.descriptors[0]!.postFixed(0x41, false)
-    serve(apic)
+    or(bench.memory.words, bench.memory.cpuPage(0) + CPU.pir + 2, 1 << 1)
+    bench.descriptors[0]!.attend((1 << 2) | ATTENTION.level)
+    assert.deepEqual(serve(apic), [0x41])
     assert.equal(apic.tmr(0x41), true)
     bench.descriptors[0]!.postFixed(0x41, false)
     serve(apic)

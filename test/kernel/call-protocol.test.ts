@@ -190,6 +190,16 @@ for (const callDriver of CALL_DRIVERS) {
       assert.equal(book.openCount, 0)
       assert.equal(book.freeCount, bench.memory.slotCount)
     })
+
+    test('a slot that was filled and never pushed comes back with the next life', () => {
+      const bench = new KernelBench(3, { callDriver })
+      bench.share('nothing', () => () => undefined)
+      const { book, functions } = bench.kernel(2)
+      book.fill([1], functions.resolve('nothing'), 0, true, undefined)
+      assert.equal(book.freeCount, bench.memory.slotCount - 1)
+      bench.kill(2, 0)
+      assert.equal(bench.revive(2).book.freeCount, bench.memory.slotCount)
+    })
   })
 }
 

@@ -49,10 +49,26 @@ describe('HLT', () => {
     const { kernel, taken, send } = pair()
     kernel.cpu.localIrqDisable()
     send()
-    kernel.cpu.core.sti()
-    assert.equal(kernel.cpu.halt(LOST_MS), true)
+    assert.equal(kernel.cpu.safeHalt(LOST_MS), true)
     assert.equal(taken(), 1)
     assert.deepEqual(waitResults, [])
+  })
+
+  test('turned on before it, interrupts come before it, and it sleeps', () => {
+    const { kernel, taken, send } = pair()
+    kernel.cpu.localIrqDisable()
+    send()
+    kernel.cpu.localIrqEnable()
+    assert.equal(taken(), 1)
+    assert.equal(kernel.cpu.halt(1), false)
+  })
+
+  test('what cannot be halted turns no interrupts on', () => {
+    const { kernel } = pair()
+    kernel.cpu.localIrqDisable()
+    assert.throws(() => kernel.cpu.safeHalt(-1), { code: 'IPI_INVALID_ARGUMENT' })
+    assert.equal(kernel.cpu.irqsDisabled, true)
+    kernel.cpu.localIrqEnable()
   })
 
   test('D-175, E-01 an interrupt that comes after the last look does, too', () => {

@@ -94,6 +94,15 @@ describe('an error that crosses', () => {
     assert.ok(isIpiError(cross(Object.assign(new Error('x'), { code: 'IPI_TIMEOUT' }))))
   })
 
+  test('of a call that failed there is an IpiError, with what each CPU did', () => {
+    const results = new Map([[1, 'fine']])
+    const back = cross(new SmpCallError('task', results, new Map([[2, 'thrown']])))
+    assert.ok(back instanceof IpiError)
+    assert.equal(back.name, 'SmpCallError')
+    assert.equal(back.code, 'IPI_CALL_FAILED')
+    assert.deepEqual((back as SmpCallError).results, results)
+  })
+
   test('has the stack of both sides, with the hop between them', () => {
     const error = new Error('x')
     error.stack = 'Error: x\n    at remote'

@@ -7,7 +7,7 @@
  * so what it knows may be a little old, and it breaks ties by its own count.
  */
 
-import { CPU } from '../layout.ts'
+import { ATTENTION, ATTENTION_VECTOR_SHIFT, CPU } from '../layout.ts'
 import type { MachineMemory } from '../machine-memory.ts'
 import type { ApicIdentity } from './destination.ts'
 import { ApicPage } from './page.ts'
@@ -57,8 +57,10 @@ export class Arbiter {
 
   /** Requested, in service, or posted and not harvested yet: on a bus there is no difference. */
   #isFocus(page: ApicPage, vector: number): boolean {
+    const attention = this.#memory.readCpu(page.cpu, CPU.attention)
     const posted = this.#memory.readCpu(page.cpu, CPU.pir + (vector >>> 5))
     return (
+      ((attention & ATTENTION.single) !== 0 && attention >>> ATTENTION_VECTOR_SHIFT === vector) ||
       page.hasVector(REGISTER.irr, vector) ||
       page.hasVector(REGISTER.isr, vector) ||
       ((posted >>> (vector & 31)) & 1) === 1

@@ -31,8 +31,21 @@ const WAITING = {
   spurious: 1 << 11,
 } as const
 
+/** Every so many safepoints the look at `attention` is atomic; between them it is a hint. */
+export const ATOMIC_LOOK_EVERY = 1024
+
+/**
+ * What makes a safepoint one test and one count: how many may still pass with nothing but a plain
+ * read of the attention word. 0 while anything waits in the registers or latches below. Counted down
+ * at each safepoint, set anew by the core after each look.
+ */
+export class SafepointCredit {
+  left = 0
+}
+
 /** The registers, in one CPU's APIC page, and the latches beside them. Only the owner has one. */
 export class InterruptState {
+  readonly safepoints = new SafepointCredit()
   readonly #words: SharedWords
   readonly #irr: number
   readonly #isr: number
@@ -40,7 +53,7 @@ export class InterruptState {
   readonly #tpr: number
   readonly #ppr: number
   readonly #svr: number
-  /** WAITING. It makes a safepoint one test, and the search for the highest vector two steps. */
+  /** WAITING: one test for whatever waits, and two steps to the highest vector. */
   #waiting = 0
   /** Bit n stands for word n of ISR, if that is not 0. */
   #servedWords = 0
@@ -93,7 +106,12 @@ export class InterruptState {
     const tmr = this.#tmr + word * STRIDE
     this.#words[tmr] = (this.#words[tmr]! & ~vectors) | level
     this.#words[irr]! |= vectors
-    this.#waiting |= 1 << word
+    this.#wait(1 << word)
+  }
+
+  #wait(bit: number): void {
+    this.#waiting |= bit
+    this.safepoints.left = 0
   }
 
   /** The highest requested vector, if its class may interrupt what is in service now; else -1. */
@@ -138,7 +156,7 @@ export class InterruptState {
 
   /** For tests: something was pending and is withdrawn, so that the core gets the spurious vector. */
   injectSpurious(): void {
-    this.#waiting |= WAITING.spurious
+    this.#wait(WAITING.spurious)
   }
 
   /** NMIs that the core has still to take. */
@@ -148,7 +166,7 @@ export class InterruptState {
 
   set nmiPending(count: number) {
     this.#nmiPending = count
-    if (count > 0) this.#waiting |= WAITING.nmi
+    if (count > 0) this.#wait(WAITING.nmi)
     else this.#waiting &= ~WAITING.nmi
   }
 
@@ -158,7 +176,7 @@ export class InterruptState {
   }
 
   set initPending(pending: boolean) {
-    if (pending) this.#waiting |= WAITING.init
+    if (pending) this.#wait(WAITING.init)
     else this.#waiting &= ~WAITING.init
   }
 
@@ -169,7 +187,7 @@ export class InterruptState {
 
   set startupVector(vector: number) {
     this.#startupVector = vector
-    if (vector >= 0) this.#waiting |= WAITING.startup
+    if (vector >= 0) this.#wait(WAITING.startup)
     else this.#waiting &= ~WAITING.startup
   }
 

@@ -24,7 +24,7 @@ import { ApicBase, type ApicMode } from './base.ts'
 import { BROADCAST } from './destination.ts'
 import { ErrorStatus } from './error-status.ts'
 import { ICR, SHORTHAND } from './icr.ts'
-import { InterruptState } from './interrupts.ts'
+import { InterruptState, type SafepointCredit } from './interrupts.ts'
 import { LocalVectorTable } from './lvt.ts'
 import { ApicPage } from './page.ts'
 import { Receiver } from './receiver.ts'
@@ -243,7 +243,12 @@ export class LocalApic {
     return this.#receiver.harvest()
   }
 
-  /** Whether anything waits here, deliverable or not. Plain and cheap, for safepoints. */
+  /** How many safepoints may pass without a look for sure. The core sets it, and counts it down. */
+  get safepoints(): SafepointCredit {
+    return this.#interrupts.safepoints
+  }
+
+  /** Whether anything waits here, deliverable or not. */
   get hasPending(): boolean {
     return this.#interrupts.anyWaiting
   }

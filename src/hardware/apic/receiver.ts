@@ -8,7 +8,7 @@
 
 import { countBits, lowestBit } from '../../base/bits.ts'
 import type { Descriptor } from '../descriptor.ts'
-import { ATTENTION, CPU, CPU_STATE, INIT_SIPI } from '../layout.ts'
+import { ATTENTION, ATTENTION_VECTOR_SHIFT, CPU, CPU_STATE, INIT_SIPI } from '../layout.ts'
 import type { MachineMemory } from '../machine-memory.ts'
 import { and, type SharedWords } from '../memory.ts'
 import type { ApicBase } from './base.ts'
@@ -77,6 +77,9 @@ export class Receiver {
    */
   harvest(): number {
     const attention = this.#descriptor.takeAttention()
+    if ((attention & ATTENTION.single) !== 0) {
+      this.acceptFixed(attention >>> ATTENTION_VECTOR_SHIFT, false)
+    }
     for (let rest = attention & POSTED_WORDS; rest !== 0; rest &= rest - 1) {
       const word = lowestBit(rest)
       const posted = this.#descriptor.takePosted(word)
@@ -168,6 +171,7 @@ export class Receiver {
    * been sent after the INIT, so an INIT keeps both; only RESET forgets them.
    */
   reset(kind: 'reset' | 'init'): void {
+    this.#descriptor.dropSingle()
     for (let word = 0; word < 8; word++) {
       this.#descriptor.takePosted(word)
       this.#descriptor.takeLevel(word)
