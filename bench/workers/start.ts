@@ -3,7 +3,7 @@
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
-import { boot } from '../../src/index.ts'
+import type * as library from '../../src/index.ts'
 
 /** What the threads of this process cost together. */
 export interface Started {
@@ -16,6 +16,10 @@ const SETTLE_MS = 150
 
 const [kind, threads = '1'] = process.argv.slice(2)
 const entry = new URL('./ready.js', import.meta.url)
+
+// The package as it is published: programs do not load the rooms one by one.
+const published = new URL('../../../dist/index.js', import.meta.url)
+const { boot } = (await import(published.href)) as typeof library
 
 // Both kinds have loaded the library here: what is measured is the threads.
 const before = process.memoryUsage.rss()
