@@ -43,6 +43,6 @@ export class Bag<T extends BagMember> implements Iterable<T> {
 
   /** The members. Some may be removed meanwhile. */
   *[Symbol.iterator](): IterableIterator<T> {
-    for (const member of [...this.#members]) if (this.has(member)) yield member
+    for (const member of this.#members.slice()) if (this.has(member)) yield member
   }
 }
