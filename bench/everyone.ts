@@ -22,7 +22,7 @@ export const sleeping: Group = {
     for (const count of COUNTS) {
       const pause = (): Promise<void> => sleep(1)
       const options = { cpus: count + 1 }
-      rows.push(...(await measure(options, plan(pace, 240, 1, 2000), pause)))
+      rows.push(...(await measure(options, plan(pace, 240, 1, 20_000), pause)))
     }
     return rows
   },
@@ -36,7 +36,7 @@ export const polling: Group = {
     const rows: Row[] = []
     for (const count of COUNTS.filter((others) => others < availableParallelism())) {
       const options = { cpus: count + 1, haltPollMs: POLL_MS }
-      rows.push(...(await measure(options, plan(pace, 60, 50, 2000), undefined)))
+      rows.push(...(await measure(options, plan(pace, 60, 50, 20_000), undefined)))
     }
     return rows
   },

@@ -15,7 +15,11 @@ import {
 
 /** How long a blocked wait sleeps before it looks around: at dead threads, at stuck requests. */
 const LOOK_AROUND_MS = 20
-/** How long a blocking wait spins before it sleeps: an answer from a polling CPU takes about 1 µs. */
+/**
+ * How long a blocking wait spins before it sleeps: an answer from a polling CPU takes about 1 µs.
+ * Always as long, unlike halt polling: where both threads stand on one of several processors, two
+ * that want to run are what makes the operating system part them.
+ */
 const SPIN_MS = 0.05
 /** Turns of the spin loop before each look at the clock: reading it costs as much as four turns. */
 const SPINS_PER_LOOK = 128
@@ -102,8 +106,8 @@ export class Waits {
         core.poll()
       }
       const now = platform.now()
-      if (until < 0) until = now + SPIN_MS
-      else if (now >= until) return false
+      if (until < 0) until = platform.processors > 1 ? now + SPIN_MS : now
+      if (now >= until) return false
     }
   }
 
