@@ -24,7 +24,7 @@ type Import = {
 }
 
 const lineLimit = 400
-const entryFiles = ['index.ts', 'index.web.ts', 'thread.ts', 'worker.ts']
+const entryFiles = ['index.ts', 'index.web.ts', 'testing.ts', 'thread.ts', 'worker.ts']
 const portableRooms = ['base', 'hardware', 'kernel']
 const fileThatNamesAtomics = 'hardware/memory.ts'
 

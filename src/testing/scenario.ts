@@ -1,0 +1,43 @@
+/** What is explored: a few programs on one memory, and what must hold of it. */
+
+import type { Program } from './access.ts'
+
+/** The programs of one run and what watches them. Made anew for each schedule. */
+export interface Setup {
+  /** The memory, if it is not the one that `setup` was given: of code that makes its own. */
+  readonly memory?: Int32Array
+  /** One program per CPU. */
+  readonly cpus: readonly Program[]
+  /** Looked at after every access: a sentence that says what is broken, or nothing. */
+  readonly invariant?: () => string | undefined
+  /** Looked at when every program has ended, or is dead. */
+  readonly atEnd?: () => string | undefined
+}
+
+/** Something to explore. */
+export interface Scenario {
+  readonly name: string
+  /** Words of shared memory; all are 0 before `setup` changes them. Default: 0. */
+  readonly words?: number
+  /**
+   * Prepares the memory and gives the programs. Must do the same each time. What the programs share
+   * must be in the memory: the explorer takes two moments for one if memory and everything that each
+   * program has read are the same.
+   */
+  readonly setup: (memory: Int32Array) => Setup
+  /** The name of a word, for the table of a failing schedule. */
+  readonly nameOf?: (at: number) => string
+  /** CPUs that may die, before any access of theirs. Default: none. */
+  readonly mortal?: readonly number[]
+  /** Accesses after which a run counts as a livelock. Default: 10,000. */
+  readonly stepsMax?: number
+}
+
+/** Why a schedule is a failure. */
+export type FailureKind = 'invariant' | 'deadlock' | 'lost wake-up' | 'livelock' | 'books' | 'error'
+
+/** What went wrong in one schedule. */
+export interface Failure {
+  readonly kind: FailureKind
+  readonly message: string
+}

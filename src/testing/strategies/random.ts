@@ -1,0 +1,49 @@
+/** Schedules by chance, from a seed: for spaces that are too large to see whole. */
+
+import type { Choice, Execution } from '../execution.ts'
+import type { Strategy } from '../strategy.ts'
+
+/** A small generator for run `run` of a seed (mulberry32): the same numbers everywhere. */
+export function seededRandom(seed: number, run: number): () => number {
+  // Runs of one seed are far from those of the next.
+  let state = (Math.imul(seed, 0x9e3779b1) + run) | 0
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let t = Math.imul(state ^ (state >>> 15), 1 | state)
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+    return ((t ^ (t >>> 14)) >>> 0) / 0x1_0000_0000
+  }
+}
+
+/** Each choice with the same chance, but deaths seldom. */
+export class Random implements Strategy {
+  readonly name = 'random'
+  readonly exhausted = false
+  readonly #seed: number
+  readonly #runs: number
+  #run = 0
+  #random = seededRandom(0, 0)
+
+  constructor(options: { readonly seed: number; readonly runs: number }) {
+    this.#seed = options.seed
+    this.#runs = options.runs
+  }
+
+  nextRun(): boolean {
+    // Each run has a seed of its own: it can be had again without those before it.
+    this.#random = seededRandom(this.#seed, this.#run)
+    return this.#run++ < this.#runs
+  }
+
+  choose(_execution: Execution, choices: readonly Choice[]): number {
+    const steps = choices.filter(({ kind }) => kind !== 'death').length
+    // One run in two has a death somewhere in fifty steps.
+    const dies = choices.length > steps && this.#random() < 0.01
+    const [from, count] = dies ? [steps, choices.length - steps] : [0, steps]
+    return from + Math.floor(this.#random() * count)
+  }
+
+  describe(): string {
+    return `seed ${this.#seed}`
+  }
+}
