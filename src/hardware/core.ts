@@ -147,8 +147,12 @@ export class Core {
     if (this.#attention[0] !== 0 || load(this.#attention, 0) !== 0) {
       this.#softAttention |= this.apic.harvest() & SOFT_ATTENTION
     }
-    this.#safepoints.left = ATOMIC_LOOK_EVERY - 1
-    if (!this.#anyWaiting) return false
+    if (!this.#anyWaiting) {
+      this.#safepoints.left = ATOMIC_LOOK_EVERY - 1
+      return false
+    }
+    // A handler may open interrupts: its safepoints must see what waits beside what it handles.
+    this.#safepoints.left = 0
     const outerPath = this.#path
     this.#path = path
     try {
@@ -156,7 +160,7 @@ export class Core {
     } finally {
       this.#path = outerPath
       // What is kept from us by a flag or a priority may be let through before the next safepoint.
-      if (this.#anyWaiting) this.#safepoints.left = 0
+      if (!this.#anyWaiting) this.#safepoints.left = ATOMIC_LOOK_EVERY - 1
     }
   }
 
@@ -314,6 +318,8 @@ export class Core {
    * whether something can be taken, without having slept.
    */
   sleep(doorbell: number, timeoutMs: number): boolean {
+    // The page may be another life's by now.
+    if (this.#retired) return false
     if (this.attentionPending) this.#softAttention |= this.apic.harvest() & SOFT_ATTENTION
     if (this.#canTake()) return true
     if (timeoutMs > 0) wait(this.#words, this.#page + CPU.doorbell, doorbell, timeoutMs)

@@ -31,6 +31,10 @@ export const compareExchange: (
   replacement: number,
 ) => number = Atomics.compareExchange
 
+/** Tells the processor that this thread spins. Nothing where the engine has no such hint. */
+export const pause: () => void =
+  (Atomics as { readonly pause?: () => void }).pause ?? ((): void => undefined)
+
 /** Wakes every waiter on a word; gives how many there were. */
 export const notifyAll = (words: SharedWords, index: number): number => Atomics.notify(words, index)
 

@@ -229,12 +229,12 @@ export class CallBook {
   /**
    * ATTENTION.wake: if a thread was buried since the last look, settles what was addressed to it.
    * Completions come first: a request that the dead CPU completed and announced is on that list,
-   * and must not be settled a second time.
+   * and must not be settled a second time. Gives whether a thread was buried.
    */
-  sweep(): void {
+  sweep(): boolean {
     const { memory } = this.#cpu
     const burials = load(memory.words, HEADER.burials)
-    if (burials === this.#burials) return
+    if (burials === this.#burials) return false
     this.#burials = burials
     this.takeCompletions()
     for (const slot of this.#open.slots()) {
@@ -244,6 +244,7 @@ export class CallBook {
       const settled = state === REQUEST_STATE.died || state === REQUEST_STATE.left
       if (settled || (ended && this.#isGone(slot))) this.#close(slot)
     }
+    return true
   }
 
   #isGone(slot: number): boolean {

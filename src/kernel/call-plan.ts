@@ -129,12 +129,7 @@ export class CallPlanner {
   ): CallPlan {
     const record = this.#functions.resolve(fn)
     const { wait = true, timeoutMs = this.#timeoutMs, signal } = options ?? {}
-    if (typeof timeoutMs !== 'number' || !(timeoutMs >= 0)) {
-      throw new IpiError(
-        'IPI_INVALID_ARGUMENT',
-        `timeoutMs is milliseconds >= 0, got ${String(timeoutMs)}`,
-      )
-    }
+    checkTimeout(timeoutMs)
     if (signal !== undefined) checkSignal(signal)
     if (record.isAsync) {
       throw new IpiError(
@@ -152,9 +147,21 @@ export class CallPlanner {
   }
 }
 
+/** Throws `IPI_INVALID_ARGUMENT` for what is no time to wait. */
+export function checkTimeout(timeoutMs: number): void {
+  if (typeof timeoutMs === 'number' && timeoutMs >= 0) return
+  throw new IpiError(
+    'IPI_INVALID_ARGUMENT',
+    `timeoutMs is milliseconds >= 0, got ${String(timeoutMs)}`,
+  )
+}
+
 function checkSignal(signal: AbortSignalLike): void {
   if (signal !== null && typeof signal === 'object') {
-    if (typeof signal.aborted === 'boolean' && typeof signal.addEventListener === 'function') return
+    const canListen =
+      typeof signal.addEventListener === 'function' &&
+      typeof signal.removeEventListener === 'function'
+    if (typeof signal.aborted === 'boolean' && canListen) return
   }
   throw new IpiError(
     'IPI_INVALID_ARGUMENT',

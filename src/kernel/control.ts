@@ -8,6 +8,7 @@ import { IpiError } from '../base/errors.ts'
 import { ATTENTION, CPU_STATE, HEADER } from '../hardware/layout.ts'
 import { compareExchange } from '../hardware/memory.ts'
 import { disableLocalApic } from './apic-setup.ts'
+import { checkTimeout } from './call-plan.ts'
 import { describeTarget } from './diagnose.ts'
 import type { Kernel } from './kernel.ts'
 import { RobustLock } from './robust-lock.ts'
@@ -60,6 +61,7 @@ export class Control {
   /** Takes the control lock, runs, gives it back. Rejects with `IPI_CPU_BUSY` after `timeoutMs`. */
   async exclusively<T>(what: string, timeoutMs: number, run: () => Promise<T>): Promise<T> {
     const { waits } = this.#kernel
+    checkTimeout(timeoutMs)
     waits.checkMayWait(what, false)
     await waits.until(
       // The lock keeps other CPUs out, the flag other calls of this one.

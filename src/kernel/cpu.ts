@@ -10,7 +10,7 @@ import { Core, type CoreHandlers } from '../hardware/core.ts'
 import { Descriptor } from '../hardware/descriptor.ts'
 import { CPU, CPU_STATE, HEADER } from '../hardware/layout.ts'
 import type { MachineMemory } from '../hardware/machine-memory.ts'
-import { and, load, or, type SharedWords } from '../hardware/memory.ts'
+import { and, load, or, pause, type SharedWords } from '../hardware/memory.ts'
 import type { Platform } from '../hardware/platform.ts'
 import { PREEMPT_OFFSET, PreemptCount } from './preempt.ts'
 import { TIF } from './thread-flags.ts'
@@ -161,6 +161,7 @@ export class Cpu {
     this.kernelDepth++
     this.core.poll()
     this.kernelDepth--
+    pause()
   }
 
   /**
@@ -175,7 +176,7 @@ export class Cpu {
       // The APIC's timer is nobody's clock: a halted CPU must come back for it by itself.
       const next = this.apic.pollTimer()
       if (this.core.hlt(Math.max(0, Math.min(deadline, next) - now()), now)) return true
-      if (now() >= deadline) return false
+      if (now() >= deadline || this.core.isRetired) return false
     }
   }
 
@@ -191,6 +192,13 @@ export class Cpu {
   }
 
   #checkHalt(timeoutMs: number): void {
+    if (this.core.isRetired) {
+      throw new IpiError(
+        'IPI_MACHINE_CLOSED',
+        `CPU ${this.id} has left the machine: no interrupt would end the halt`,
+        { cpu: this.id },
+      )
+    }
     if (!this.platform.mayBlock) {
       throw new IpiError(
         'IPI_CANNOT_BLOCK',

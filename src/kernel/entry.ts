@@ -78,8 +78,9 @@ export class EntryBuilder {
         handler(regs)
       } catch (error) {
         this.#onError(name, taken, error)
+      } finally {
+        cpu.kernelDepth--
       }
-      cpu.kernelDepth--
       this.#retFromIntr(regs)
       this.#restoreAll(regs)
     }

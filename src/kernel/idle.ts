@@ -15,6 +15,7 @@
 
 import { Doorbell } from '../hardware/doorbell.ts'
 import { CPU, CPU_STATE } from '../hardware/layout.ts'
+import { pause } from '../hardware/memory.ts'
 import { EVENT, type Cpu } from './cpu.ts'
 import { HaltPolling } from './halt-polling.ts'
 import type { Rescheduler } from './resched.ts'
@@ -98,11 +99,13 @@ export class IdleLoop {
       return
     }
     core.state = CPU_STATE.running
+    // Before it is served: an answer ends the waiting for it.
+    const { held } = this.#waits
     // The interrupt first: a look at the clock may take a microsecond.
     this.#serve()
     const now = platform.now()
     this.#halt.woke(now - this.#parkedAt)
-    if (this.#waits.held) this.#answer.woke(now - this.#awaitedAt)
+    if (held) this.#answer.woke(now - this.#awaitedAt)
     const slept = platform.sleptMs()
     if (slept === this.#sleptBefore) this.#busyUntil = now + BUSY_LOOP_MS
     this.#sleptBefore = slept
@@ -131,7 +134,7 @@ export class IdleLoop {
 
   /** Everything is served: turns, polls or parks. An event loop with work of its own is not kept. */
   #goOn(now: number): void {
-    if (this.#cpu.core.state !== CPU_STATE.running) return
+    if (this.#cpu.core.state !== CPU_STATE.running) return this.#leaveIdling()
     if (now < this.#busyUntil || (this.#waits.held && now < this.#answerUntil)) this.#turn()
     else if (now >= this.#servedAt + this.#halt.ms || this.#tooManyPoll()) this.#park()
     else this.#poll()
@@ -154,6 +157,7 @@ export class IdleLoop {
       let served = false
       for (let i = 0; i < LOOKS_PER_CLOCK && core.state === CPU_STATE.polling; i++) {
         if (core.attentionPending || this.#cpu.needResched) served = this.#serve() || served
+        else pause()
       }
       now = platform.now()
       if (served) this.#servedAt = now
@@ -164,13 +168,17 @@ export class IdleLoop {
       now < this.#servedAt + this.#halt.ms
     )
     const old = this.#cpu.clearThreadFlags(TIF.POLLING_NRFLAG)
-    // An INIT was taken: this CPU idles no more.
-    if (core.state !== CPU_STATE.polling) return
+    if (core.state !== CPU_STATE.polling) return this.#leaveIdling()
     core.state = CPU_STATE.running
     const over = now >= this.#servedAt + this.#halt.ms
     if (caught || over) this.#halt.polled(caught)
     if (!over || core.attentionPending || (old & TIF.NEED_RESCHED) !== 0) this.#turn()
     else this.#park()
+  }
+
+  /** It was stopped; or an INIT was taken, and it waits for a start-up interrupt now. */
+  #leaveIdling(): void {
+    if (this.#cpu.core.state === CPU_STATE.waitingForSipi) this.arm()
   }
 
   /** One processor is left to those who work: else a poller keeps from running what it waits for. */

@@ -24,6 +24,7 @@ import { SOFTIRQ, Softirqs } from './softirq.ts'
 import { MultiCpuStop } from './stop-machine.ts'
 import { Tlb } from './tlb.ts'
 import { Values } from './values.ts'
+import { VECTOR } from './vectors.ts'
 import { Waits } from './wait.ts'
 import { Watchdog, type StuckReport } from './watchdog.ts'
 
@@ -133,7 +134,7 @@ export class Kernel {
     })
     this.cpu.handlers.attention = (bits) => {
       if ((bits & ATTENTION.completion) !== 0) this.book.takeCompletions()
-      if ((bits & ATTENTION.wake) !== 0) this.book.sweep()
+      if ((bits & ATTENTION.wake) !== 0 && this.book.sweep()) this.#standInForTheDead()
       this.waits.recheck()
     }
     this.cpu.onLook = () => this.idle.leave()
@@ -146,6 +147,16 @@ export class Kernel {
     this.cpu.core.initBlocked = true
     // What an earlier life of this CPU left behind.
     this.book.sweep()
+  }
+
+  /**
+   * The dead may have queued a request, or marked this CPU for rescheduling, and not lived to send the
+   * interrupt; others then relied on it. So whatever is there is interrupted for once more.
+   */
+  #standInForTheDead(): void {
+    const { apic, memory, id, needResched } = this.cpu
+    if (memory.readCpu(id, CPU.callQueue) > 0) apic.raise(VECTOR.CALL_FUNCTION_VECTOR)
+    if (needResched) apic.raise(VECTOR.RESCHEDULE_VECTOR)
   }
 
   /** A handler let an error out and nobody waits for it: count it, tell, go on. */
@@ -177,9 +188,13 @@ export class Kernel {
   }
 }
 
-/** An error with its stack, for an operator. */
+/** An error with its stack, for an operator. Never throws, whatever was thrown. */
 export function describe(error: unknown): string {
-  return error instanceof Error ? (error.stack ?? error.message) : String(error)
+  try {
+    return error instanceof Error ? (error.stack ?? error.message) : String(error)
+  } catch {
+    return 'something that cannot be printed'
+  }
 }
 
 /**

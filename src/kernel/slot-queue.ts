@@ -43,6 +43,7 @@ export class SlotQueue {
    */
   wait(count: number, limits: WaitLimits, again: boolean): Promise<void> {
     const wait = this.#waits.suspend(limits)
+    if (wait.isOver) return wait.promise
     if (again) this.#waiters.splice(this.#head, 0, { count, wait })
     else this.#waiters.push({ count, wait })
     // If it gave up, there is perhaps enough for the next.

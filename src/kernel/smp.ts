@@ -204,8 +204,9 @@ export class CallFunction {
   async #await(plan: CallPlan): Promise<Call> {
     if (plan.signal?.aborted === true) throw plan.signal.reason
     const count = plan.targets.length
+    const at = this.#cpu.platform.now() + plan.timeoutMs
     if (!this.#slotQueue.mayTake(count)) {
-      const limits = this.#slotLimits(plan)
+      const limits = this.#slotLimits(plan, at)
       await this.#slotQueue.wait(count, limits, false)
       // From a claim that succeeds to the sending nobody may come in between: no await.
       while (!this.#slotQueue.claim(count)) await this.#slotQueue.wait(count, limits, true)
@@ -214,14 +215,13 @@ export class CallFunction {
     const call = this.#newCall(plan)
     const finish = this.#send(plan, call, true)
     const released = finish === undefined ? undefined : this.#release(finish)
-    if (call.lateCount > 0) await this.#answers(plan, call)
+    if (call.lateCount > 0) await this.#answers(plan, call, at)
     // Everybody has answered, so nothing keeps the driver from letting go at once.
     if (released !== undefined) await released
     return call
   }
 
-  #slotLimits({ targets, timeoutMs, signal, record }: CallPlan): WaitLimits {
-    const at = this.#cpu.platform.now() + timeoutMs
+  #slotLimits({ targets, timeoutMs, signal, record }: CallPlan, at: number): WaitLimits {
     const onTimeout = (): unknown => this.#noSlots(targets.length, timeoutMs, record.name)
     return { at, onTimeout, signal }
   }
@@ -242,14 +242,15 @@ export class CallFunction {
     return this.#waits.until(finish, Infinity, () => undefined).catch(() => undefined)
   }
 
-  #answers({ signal, timeoutMs }: CallPlan, call: Call): Promise<void> {
+  #answers({ signal, timeoutMs }: CallPlan, call: Call, at: number): Promise<void> {
     const start = this.#cpu.platform.now()
     const wait = this.#waits.suspend({
-      at: start + timeoutMs,
+      at,
       onTimeout: () => this.#timeout(call, timeoutMs),
       signal,
       onAbort: () => void this.#abandon(call),
     })
+    if (wait.isOver) return wait.promise
     const entry: OpenCall = { call, start, wait, place: -1 }
     this.open.add(entry)
     this.onOpen()

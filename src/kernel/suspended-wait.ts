@@ -66,20 +66,31 @@ export class SuspendedWait implements BagMember {
 
   /** Ends it well. */
   resume(): void {
-    if (this.#end()) this.#resolve()
+    if (!this.#end()) return
+    this.#resolve()
+    this.#forgetSignal()
   }
 
   /** Ends it with an error; gives whether it had not ended before. */
   fail(error: unknown): boolean {
-    const ended = this.#end()
-    if (ended) this.#reject(error)
-    return ended
+    if (!this.#end()) return false
+    this.#reject(error)
+    this.#forgetSignal()
+    return true
+  }
+
+  /** Ends it if its signal has come already: then nobody will call. */
+  heedSignal(): void {
+    if (this.limits.signal?.aborted === true) this.#onAbort?.()
+  }
+
+  #forgetSignal(): void {
+    if (this.#onAbort !== undefined) this.limits.signal?.removeEventListener('abort', this.#onAbort)
   }
 
   #end(): boolean {
     if (!this.#waits.delete(this)) return false
     this.#isOver = true
-    if (this.#onAbort !== undefined) this.limits.signal?.removeEventListener('abort', this.#onAbort)
     this.onEnd()
     return true
   }
@@ -101,12 +112,13 @@ export class SuspendedWaits {
     this.#onDelete = onDelete
   }
 
-  /** Starts a wait. */
+  /** Starts a wait. It is over at once if its signal has come already. */
   add(limits: WaitLimits, condition: (() => boolean) | undefined): SuspendedWait {
     const wait = new SuspendedWait(this, limits, condition)
     if (condition === undefined) this.#plain.add(wait)
     else this.#conditional.add(wait)
     if (limits.at < this.#timerAt) this.#startTimer(limits.at)
+    wait.heedSignal()
     return wait
   }
 
@@ -143,7 +155,7 @@ export class SuspendedWaits {
       for (const wait of waits) {
         const { at, onTimeout } = wait.limits
         if (at <= now) wait.fail(onTimeout())
-        else next = Math.min(next, at)
+        else if (at < next) next = at
       }
     }
     if (next < this.#timerAt) this.#startTimer(next)

@@ -5,6 +5,7 @@
 
 import { IpiError } from '../base/errors.ts'
 import { CPU_STATE } from '../hardware/layout.ts'
+import { pause } from '../hardware/memory.ts'
 import type { Cpu } from './cpu.ts'
 import {
   SuspendedWaits,
@@ -18,7 +19,7 @@ const LOOK_AROUND_MS = 20
 /**
  * How long a blocking wait spins before it sleeps: an answer from a polling CPU takes about 1 µs.
  * Always as long, unlike halt polling: where both threads stand on one of several processors, two
- * that want to run are what makes the operating system part them.
+ * that want to run are what makes the operating system part them. On one alone nobody spins.
  */
 const SPIN_MS = 0.05
 /** Turns of the spin loop before each look at the clock: reading it costs as much as four turns. */
@@ -90,7 +91,8 @@ export class Waits {
     this.#cpu.preemptDisable()
     this.#cpu.kernelDepth++
     try {
-      return this.#spin(condition) || this.#sleep(condition, timeoutMs)
+      const spins = this.#cpu.platform.processors > 1
+      return (spins && this.#spin(condition)) || this.#sleep(condition, timeoutMs)
     } finally {
       this.#cpu.kernelDepth--
       this.#cpu.preemptEnable()
@@ -104,10 +106,11 @@ export class Waits {
       for (let i = 0; i < SPINS_PER_LOOK; i++) {
         if (condition()) return true
         core.poll()
+        pause()
       }
       const now = platform.now()
-      if (until < 0) until = platform.processors > 1 ? now + SPIN_MS : now
-      if (now >= until) return false
+      if (until < 0) until = now + SPIN_MS
+      else if (now >= until) return false
     }
   }
 
@@ -116,6 +119,8 @@ export class Waits {
     const deadline = platform.now() + timeoutMs
     for (;;) {
       if (condition()) return true
+      // This CPU may have left while it waited: nothing would come any more.
+      this.checkOpen()
       const rest = deadline - platform.now()
       if (rest <= 0) return false
       this.#haltUnless(condition, Math.min(rest, LOOK_AROUND_MS))
@@ -164,9 +169,8 @@ export class Waits {
    * alive until then. With a condition it is resumed when that holds, looked at as `until` says.
    */
   suspend(limits: WaitLimits, condition?: () => boolean): SuspendedWait {
-    const wait = this.#suspended.add(limits, condition)
     this.hold()
-    return wait
+    return this.#suspended.add(limits, condition)
   }
 
   /** Looks at every pending condition: called when others have done something. */

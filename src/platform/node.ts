@@ -14,6 +14,9 @@ import {
 import { IpiError } from '../base/errors.ts'
 import type { Platform, Port, Thread, ThreadRequest, Timer } from '../hardware/platform.ts'
 
+// As they are now: a program's tests may put others in their place.
+const { setImmediate, setTimeout, clearTimeout, setInterval } = globalThis
+
 /** The longest timer that Node takes; longer ones it fires at once. */
 const TIMER_MS_MAX = 0x7fffffff
 
