@@ -35,6 +35,8 @@ const builds = {
     from: '',
     to: 'build',
     types: false,
+    // The explorer runs a copy of the code that yields at each access to shared memory.
+    instrumented: 'build/explored/kernel/kernel.js',
   },
 }
 
@@ -85,13 +87,23 @@ function isInstalled() {
 }
 
 async function build(target) {
-  const { config, folders, from, to, types, bundles = [], rooms = [] } = builds[target]
+  const {
+    config,
+    folders,
+    from,
+    to,
+    types,
+    bundles = [],
+    rooms = [],
+    instrumented,
+  } = builds[target]
   const sources = folders.flatMap((folder) => listTypeScript(folder)).sort()
   if (sources.length === 0) fail(`setup: there is nothing in ${folders.join(', ')} to build.`)
 
   // Equality with what the last build saw, not "newer than": this also notices a deleted file, and
   // an older one that a checkout has brought back.
-  const inputs = [...sources, 'tsconfig.json', config, 'package-lock.json']
+  const scripts = instrumented === undefined ? [] : ['scripts/instrument.mjs']
+  const inputs = [...sources, ...scripts, 'tsconfig.json', config, 'package-lock.json']
   const fingerprint = createHash('sha256').update(inputs.map(describe).join('\n')).digest('hex')
   const stamp = join(root, '.cache', 'builds', `${target}.json`)
   const last = JSON.parse(readText(stamp) ?? '{"outputs":[]}')
@@ -104,6 +116,11 @@ async function build(target) {
   let outputs = sources.flatMap((source) => outputsOf(source, from, to, types))
   for (const entries of bundles) outputs.push(...(await bundle(entries, from, to)))
   outputs = removeInsides([...new Set(outputs)], rooms, to)
+  if (instrumented !== undefined) {
+    const copied = await runNode([join(root, 'scripts', 'instrument.mjs')])
+    if (copied.status !== 0) fail('setup: the code cannot be instrumented.')
+    outputs.push(instrumented)
+  }
 
   // A test whose source is gone must not run again, and only what a build made is ever removed.
   for (const output of last.outputs) {

@@ -12,7 +12,7 @@ export {
   type ExploreOptions,
   type FoundFailure,
 } from './testing/explore.ts'
-export type { Failure, FailureKind, Scenario, Setup } from './testing/scenario.ts'
+export type { Failure, FailureKind, Scenario, Setup, Watch } from './testing/scenario.ts'
 export { Exhaustive, type ExhaustiveOptions } from './testing/strategies/exhaustive.ts'
 export { Pct, type PctOptions } from './testing/strategies/pct.ts'
 export { Random } from './testing/strategies/random.ts'

@@ -19,6 +19,9 @@ export type Operation =
 /** How a wait ended: what `yield bus.wait(…)` gives. */
 export const WAIT_RESULT = { ok: 0, notEqual: 1, timedOut: 2 } as const
 
+/** Kinds of waits: the value of the access. */
+export const WAIT = { forEver: 0, timed: 1, idle: 2 } as const
+
 /** The access that a CPU wants to make next. */
 export interface Access {
   readonly operation: Operation
@@ -88,7 +91,12 @@ export class Bus implements Access {
    * sleep may also end by itself: when nobody else can go on.
    */
   wait(at: number, expected: number, timed = false): Access {
-    return this.#say('wait', at, timed ? 1 : 0, expected)
+    return this.#say('wait', at, timed ? WAIT.timed : WAIT.forEver, expected)
+  }
+
+  /** The same for one who has nothing to do: an event loop may sleep so when all is over. */
+  idle(at: number, expected: number): Access {
+    return this.#say('wait', at, WAIT.idle, expected)
   }
 
   /** Wakes at most `count` who wait on the word; gives how many. */

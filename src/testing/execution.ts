@@ -3,7 +3,7 @@
  * access, whose timed wait ends, who dies. Everything else follows from these choices.
  */
 
-import { Bus, WAIT_RESULT, type Access } from './access.ts'
+import { Bus, WAIT, WAIT_RESULT, type Access } from './access.ts'
 import type { Failure, Scenario, Setup } from './scenario.ts'
 
 /** What can happen next: CPU `cpu` makes its access, or its wait times out, or it dies. */
@@ -22,10 +22,13 @@ export interface Event extends Choice {
 type Status = 'ready' | 'waiting' | 'paused' | 'ended' | 'dead'
 
 const STEPS_MAX = 10_000
+/** Reads between two accesses after which a program counts as one that never comes back. */
+const SIGHTINGS_MAX = 100_000
 
 /** One CPU of the execution. */
 interface Runner {
-  readonly bus: Bus
+  /** What it wants to do next. */
+  access: Access
   readonly program: Generator<Access, void, number>
   status: Status
   /** A hash of everything the program has seen: what it does next follows from that. */
@@ -45,22 +48,30 @@ export class Execution {
   readonly events: Event[] | undefined
   readonly #scenario: Scenario
   readonly #setup: Setup
-  readonly #cpus: Runner[]
+  readonly #cpus: Runner[] = []
   readonly #stepsMax: number
   /** A hash of memory: exclusive-or of one for each word, so that a write costs two. */
   #memoryHash = 0
+  /** Whose program runs now, -1 between two steps. */
+  #running = -1
+  /** What it has read since its last access. */
+  #sightings = 0
 
   constructor(scenario: Scenario, record = false) {
     const memory = new Int32Array(scenario.words ?? 0)
     this.#scenario = scenario
     this.#stepsMax = scenario.stepsMax ?? STEPS_MAX
     this.events = record ? [] : undefined
-    this.#setup = scenario.setup(memory)
-    this.memory = this.#setup.memory ?? memory
-    this.#cpus = this.#setup.cpus.map((program) => {
-      const bus = new Bus()
-      return { bus, program: program(bus), status: 'ready', seen: 1, news: 0 }
+    this.#setup = scenario.setup(memory, {
+      saw: (value) => this.#saw(value),
+      wrote: (at, old) => this.#changed(this.#running, at, old),
     })
+    this.memory = this.#setup.memory ?? memory
+    const runners = this.#setup.cpus.map((program): Runner => {
+      const bus = new Bus()
+      return { access: bus, program: program(bus), status: 'ready', seen: 1, news: 0 }
+    })
+    this.#cpus.push(...runners)
     this.#cpus.forEach((_, cpu) => this.#resume(cpu, 0))
   }
 
@@ -93,9 +104,12 @@ export class Execution {
   #stuck(): Choice[] {
     const choices: Choice[] = []
     const asleep: number[] = []
-    this.#cpus.forEach(({ status, bus }, cpu) => {
-      if (status === 'waiting' && bus.value !== 0) choices.push({ kind: 'timeout', cpu })
-      if (status === 'waiting' || status === 'paused') asleep.push(cpu)
+    this.#cpus.forEach(({ status, access }, cpu) => {
+      const wait = status === 'waiting' ? access.value : undefined
+      if (wait === WAIT.timed && this.#scenario.timeouts !== false) {
+        choices.push({ kind: 'timeout', cpu })
+      }
+      if (status === 'paused' || (wait !== undefined && wait !== WAIT.idle)) asleep.push(cpu)
     })
     if (choices.length > 0) return choices
     if (asleep.length > 0) this.failure = this.#blame(asleep)
@@ -106,13 +120,14 @@ export class Execution {
   /** Everybody sleeps: whose word has moved since was not told. */
   #blame(asleep: readonly number[]): Failure {
     const lost = asleep.some((cpu) => {
-      const { status, bus } = this.#cpus[cpu]!
-      return status === 'waiting' && this.memory[bus.at] !== bus.expected
+      const { status, access } = this.#cpus[cpu]!
+      return status === 'waiting' && this.memory[access.at] !== access.expected
     })
     const who = asleep.map((cpu) => {
-      const { status, bus } = this.#cpus[cpu]!
+      const { status, access } = this.#cpus[cpu]!
       if (status === 'paused') return `CPU ${cpu} spins`
-      return `CPU ${cpu} waits while ${this.#name(bus.at)} is ${bus.expected}, and it is ${this.memory[bus.at]}`
+      const { at, expected } = access
+      return `CPU ${cpu} waits while ${this.#name(at)} is ${expected}, and it is ${this.memory[at]}`
     })
     return { kind: lost ? 'lost wake-up' : 'deadlock', message: who.join('; ') }
   }
@@ -135,11 +150,18 @@ export class Execution {
     return (low >>> 0) * 0x200000 + (high & 0x1fffff)
   }
 
+  /** The CPU that runs now has seen this without an access: a plain read. */
+  #saw(value: number): void {
+    const runner = this.#cpus[this.#running]
+    if (runner === undefined) return
+    runner.seen = mix(runner.seen, value)
+    if (++this.#sightings > SIGHTINGS_MAX) throw new Error('it reads for ever, and yields nothing')
+  }
+
   /** Lets it happen. */
   apply(choice: Choice): void {
     const runner = this.#cpus[choice.cpu]!
-    const { bus } = runner
-    const { operation, at, value, expected } = bus
+    const { operation, at, value, expected } = runner.access
     let result = 0
     if (choice.kind === 'death') runner.status = 'dead'
     else if (choice.kind === 'timeout') result = WAIT_RESULT.timedOut
@@ -154,7 +176,7 @@ export class Execution {
   /** Makes the access of a CPU; gives its result. A CPU that begins to sleep is not ready after it. */
   #perform(cpu: number, runner: Runner): number {
     const { memory } = this
-    const { operation, at, value, expected } = runner.bus
+    const { operation, at, value, expected } = runner.access
     const old = memory[at]!
     switch (operation) {
       case 'load':
@@ -194,8 +216,11 @@ export class Execution {
     const { memory } = this
     const old = memory[at]!
     memory[at] = value
-    if (memory[at] === old) return
-    this.#memoryHash ^= mix(at + 1, old) ^ mix(at + 1, memory[at])
+    if (memory[at] !== old) this.#changed(writer, at, old)
+  }
+
+  #changed(writer: number, at: number, old: number): void {
+    this.#memoryHash ^= mix(at + 1, old) ^ mix(at + 1, this.memory[at]!)
     for (const [cpu, runner] of this.#cpus.entries()) {
       if (cpu === writer) continue
       if (runner.status === 'paused') this.#wake(cpu)
@@ -205,8 +230,8 @@ export class Execution {
 
   #notify(at: number, count: number): number {
     let woken = 0
-    for (const [cpu, { status, bus }] of this.#cpus.entries()) {
-      if (status !== 'waiting' || bus.at !== at || woken >= count) continue
+    for (const [cpu, { status, access }] of this.#cpus.entries()) {
+      if (status !== 'waiting' || access.at !== at || woken >= count) continue
       this.#wake(cpu)
       woken++
     }
@@ -221,14 +246,20 @@ export class Execution {
   /** Runs a program to its next access. */
   #resume(cpu: number, result: number): void {
     const runner = this.#cpus[cpu]!
+    const outer = this.#running
+    this.#running = cpu
+    this.#sightings = 0
     runner.seen = mix(runner.seen, result)
     try {
-      if (runner.program.next(result).done === true) runner.status = 'ended'
+      const { done, value } = runner.program.next(result)
+      if (done === true) runner.status = 'ended'
+      else runner.access = value
     } catch (error) {
       runner.status = 'ended'
       const what = error instanceof Error ? error.message : String(error)
       this.failure ??= { kind: 'error', message: `CPU ${cpu} threw: ${what}` }
     }
+    this.#running = outer
   }
 
   #check(kind: 'invariant' | 'books', look: (() => string | undefined) | undefined): void {

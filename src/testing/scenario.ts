@@ -2,6 +2,14 @@
 
 import type { Program } from './access.ts'
 
+/** Told of what the program that runs now does without yielding it. */
+export interface Watch {
+  /** It has read this: a plain read. */
+  readonly saw: (value: number) => void
+  /** It has changed the word `at`, which was `old`. */
+  readonly wrote: (at: number, old: number) => void
+}
+
 /** The programs of one run and what watches them. Made anew for each schedule. */
 export interface Setup {
   /** The memory, if it is not the one that `setup` was given: of code that makes its own. */
@@ -22,13 +30,18 @@ export interface Scenario {
   /**
    * Prepares the memory and gives the programs. Must do the same each time. What the programs share
    * must be in the memory: the explorer takes two moments for one if memory and everything that each
-   * program has read are the same.
+   * program has read are the same. Of what a program does without yielding, it tells `watch`.
    */
-  readonly setup: (memory: Int32Array) => Setup
+  readonly setup: (memory: Int32Array, watch: Watch) => Setup
   /** The name of a word, for the table of a failing schedule. */
   readonly nameOf?: (at: number) => string
   /** CPUs that may die, before any access of theirs. Default: none. */
   readonly mortal?: readonly number[]
+  /**
+   * Whether timed waits end by themselves when nobody else can go on. False: a wake-up that would only
+   * be late counts as lost. Default: true.
+   */
+  readonly timeouts?: boolean
   /** Accesses after which a run counts as a livelock. Default: 10,000. */
   readonly stepsMax?: number
 }

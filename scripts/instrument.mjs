@@ -1,0 +1,413 @@
+// Turns the compiled hardware and kernel into coroutines: build/src becomes build/explored. A function
+// that may touch shared memory becomes a generator, and each access yields before it is made, so that
+// the explorer of src/testing decides who goes on. Nothing else is changed: it is the code that ships.
+//
+//   load(words, at)            ->  (yield $op('load', words, at))
+//   this.#look(x)              ->  (($t = this.#look(x)) instanceof $Gen ? yield* $t : $t)
+//   core.state                 ->  (($o = core).$get_state ? yield* $o.$get_state() : $o.state)
+//   core.state = x             ->  (($o = core).$set_state ? yield* $o.$set_state(x) : ($o.state = x))
+//   words[at]                  ->  $peek(words, at)          no choice here, but part of what was seen
+//   list.filter((x) => …)      ->  (yield* $array.filter(list, …))
+//
+// Which functions may touch memory is worked out by name, for all classes together: a name that is
+// wrongly suspected costs time and nothing else, because what was called says what it gave. Where a
+// generator cannot be (constructors, async functions), accesses are made at once.
+
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fail, root } from './run.mjs'
+
+// With arguments: a folder below build, and one change of one file.
+const [folder = 'explored', mutated, before, after] = process.argv.slice(2)
+const from = join(root, 'build', 'src')
+const to = join(root, 'build', folder)
+const rooms = ['hardware', 'kernel']
+const memoryModule = 'hardware/memory.js'
+/** From the modules that are written to the field that is not. */
+const down = '../'.repeat(folder.split('/').length)
+const runtime = `${down}test/support/explorer-runtime.js`
+
+/** Methods of arrays whose callback may touch memory. */
+const arrayMethods = new Set([
+  'filter',
+  'map',
+  'every',
+  'some',
+  'forEach',
+  'find',
+  'findIndex',
+  'flatMap',
+])
+/** Names under which code holds the shared words. */
+const wordNames = new Set(['words', '#words', '#attention'])
+/** Called with no thought: nothing of them touches shared memory. */
+const globals = new Set(
+  'Math Number String Array Object Symbol JSON BigInt Promise Error TypeError RangeError Map Set WeakMap Int32Array Uint8Array SharedArrayBuffer isNaN parseInt queueMicrotask'.split(
+    ' ',
+  ),
+)
+
+const { parse } = await import('acorn')
+
+/** What a function needs for the calls and reads in it. */
+const locals = 'let $t, $o; '
+
+/** Everything that is known of all files. */
+const names = { yielding: new Set(), getters: new Set(), setters: new Set() }
+
+const files = rooms.flatMap((room) =>
+  readdirSync(join(from, room), { recursive: true })
+    .map((name) => `${room}/${String(name).replaceAll('\\', '/')}`)
+    .filter((name) => name.endsWith('.js') && name !== memoryModule),
+)
+const modules = files.map((file) => {
+  const source = mutate(file, readFileSync(join(from, file), 'utf8'))
+  const tree = parse(source, { ecmaVersion: 2022, sourceType: 'module', preserveParens: true })
+  link(tree, undefined)
+  return { file, source, tree, ...bindings(tree) }
+})
+
+// By name, until nothing more is found.
+for (let before = -1; before !== size();) {
+  before = size()
+  for (const module of modules) findYielding(module)
+}
+rmSync(to, { recursive: true, force: true })
+for (const module of modules) {
+  const target = join(to, module.file)
+  mkdirSync(dirname(target), { recursive: true })
+  writeFileSync(target, print(module))
+}
+
+/** The text of a file, with the fault in it if it is the one. */
+function mutate(file, text) {
+  const source = text.replace(/^\/\/# sourceMappingURL.*$/m, '')
+  if (file !== mutated) return source
+  if (source.split(before).length !== 2) fail(`instrument: ${file} has not one "${before}".`)
+  return source.replace(before, () => after)
+}
+
+function size() {
+  return names.yielding.size + names.getters.size + names.setters.size
+}
+
+/** Gives every node its parent. */
+function link(node, parent) {
+  node.parent = parent
+  for (const child of children(node)) link(child, node)
+}
+
+function children(node) {
+  const found = []
+  for (const [key, value] of Object.entries(node)) {
+    if (key === 'parent') continue
+    for (const each of Array.isArray(value) ? value : [value]) {
+      if (each !== null && typeof each === 'object' && typeof each.type === 'string')
+        found.push(each)
+    }
+  }
+  return found.sort((a, b) => a.start - b.start)
+}
+
+/** What a module imports from the bus, what it imports at all, and its own functions. */
+function bindings(tree) {
+  const operations = new Map()
+  const known = new Set()
+  for (const node of tree.body) {
+    if (node.type === 'ImportDeclaration') {
+      for (const { imported, local } of node.specifiers) {
+        known.add(local.name)
+        if (node.source.value.endsWith('/memory.js')) operations.set(local.name, imported.name)
+      }
+    }
+    const declaration = node.declaration ?? node
+    if (declaration?.type === 'FunctionDeclaration') known.add(declaration.id.name)
+  }
+  return { operations, known }
+}
+
+function isFunction(node) {
+  return /^(Function(Declaration|Expression)|ArrowFunctionExpression)$/.test(node.type)
+}
+
+/** The names under which a function can be called. */
+function namesOf(fn) {
+  const { parent } = fn
+  if (fn.id) return [fn.id.name]
+  switch (parent.type) {
+    case 'MethodDefinition':
+    case 'PropertyDefinition':
+    case 'Property':
+      return [nameOf(parent.key)]
+    case 'VariableDeclarator':
+      return [parent.id.name]
+    case 'AssignmentExpression':
+      return [
+        parent.left.type === 'MemberExpression' ? nameOf(parent.left.property) : parent.left.name,
+      ]
+    default:
+      return []
+  }
+}
+
+function nameOf(key) {
+  return key.type === 'PrivateIdentifier' ? `#${key.name}` : (key.name ?? String(key.value))
+}
+
+/** Whether a function can be a generator. */
+function canYield(fn) {
+  return !fn.async && fn.parent.kind !== 'constructor'
+}
+
+/** Whether a function, by what stands in it and not in functions inside, may touch memory. */
+function mayTouch(fn, module) {
+  const look = (node) => {
+    if (node !== fn && isFunction(node)) return false
+    return touches(node, module) || children(node).some(look)
+  }
+  return [...fn.params, fn.body].some(look)
+}
+
+function touches(node, module) {
+  if (node.type === 'CallExpression') return callMayYield(node, module)
+  if (node.type === 'MemberExpression' && !node.computed) {
+    const name = nameOf(node.property)
+    if (isTarget(node)) return names.setters.has(name)
+    return names.getters.has(name) && !isCallee(node)
+  }
+  if (node.type === 'ObjectPattern') {
+    return node.properties.some(({ key }) => key !== undefined && names.getters.has(nameOf(key)))
+  }
+  return false
+}
+
+function isTarget(node) {
+  return node.parent.type === 'AssignmentExpression' && node.parent.left === node
+}
+
+function isCallee(node) {
+  return node.parent.type === 'CallExpression' && node.parent.callee === node
+}
+
+function callMayYield(node, module) {
+  const { callee } = node
+  if (callee.type === 'Identifier') {
+    if (module.operations.has(callee.name)) return true
+    if (names.yielding.has(callee.name)) return true
+    // A function that came from elsewhere: an argument, a variable.
+    return !module.known.has(callee.name) && !globals.has(callee.name)
+  }
+  if (callee.type === 'MemberExpression') {
+    if (callee.computed) return true
+    if (isArrayCall(node)) return true
+    return names.yielding.has(nameOf(callee.property))
+  }
+  return callee.type !== 'Super' && callee.type !== 'Import'
+}
+
+/** `list.filter(callback)` with a callback that may touch memory. */
+function isArrayCall({ callee, arguments: given }) {
+  if (callee.type !== 'MemberExpression' || callee.computed) return false
+  const [callback] = callee.object.name === 'Array' ? given.slice(1) : given
+  const name = nameOf(callee.property)
+  const method = callee.object.name === 'Array' ? name === 'from' : arrayMethods.has(name)
+  return method && callback !== undefined && isFunction(callback) && callback.yields === true
+}
+
+function findYielding(module) {
+  const visit = (node) => {
+    children(node).forEach(visit)
+    if (!isFunction(node) || node.yields === true || !mayTouch(node, module)) return
+    const { kind } = node.parent
+    if (node.parent.type === 'MethodDefinition' && (kind === 'get' || kind === 'set')) {
+      const set = kind === 'get' ? names.getters : names.setters
+      set.add(nameOf(node.parent.key))
+    } else if (canYield(node)) {
+      node.yields = true
+      for (const name of namesOf(node)) names.yielding.add(name)
+    }
+  }
+  visit(module.tree)
+}
+
+/** The module anew. */
+function print(module) {
+  const { tree, file } = module
+  const up = '../'.repeat(file.split('/').length - 1)
+  const header = `import { $arm, $array, $Gen, $op, $now, $run, $peek } from '${up}${runtime}'\nlet $t, $o\n`
+  return header + render(tree, module, { yields: false })
+}
+
+/** A node's text, with what is inside it rendered. */
+function inner(node, module, context) {
+  const { source } = module
+  let text = ''
+  let at = node.start
+  for (const child of children(node)) {
+    if (child.start < at) continue
+    text += source.slice(at, child.start) + render(child, module, context)
+    at = child.end
+  }
+  return text + source.slice(at, node.end)
+}
+
+function render(node, module, context) {
+  switch (node.type) {
+    case 'ImportDeclaration':
+      return renderImport(node, module)
+    case 'MethodDefinition':
+      return renderMethod(node, module)
+    case 'FunctionDeclaration':
+    case 'FunctionExpression':
+    case 'ArrowFunctionExpression':
+      return renderFunction(node, module)
+    case 'CallExpression':
+      return renderCall(node, module, context)
+    case 'MemberExpression':
+      return renderRead(node, module, context)
+    case 'AssignmentExpression':
+      return renderAssignment(node, module, context)
+    case 'VariableDeclaration':
+      return renderDeclaration(node, module, context)
+    default:
+      return inner(node, module, context)
+  }
+}
+
+function renderImport(node, module) {
+  const { value } = node.source
+  if (value.endsWith('/memory.js')) return ''
+  const text = inner(node, module, { yields: false })
+  // The words of the field are not instrumented; there is one copy of them.
+  const depth = down + '../'.repeat(module.file.split('/').length - 1)
+  return text.replace(/(['"])(?:\.\.\/)+base\//, `$1${depth}src/base/`)
+}
+
+function renderFunction(node, module) {
+  const context = { yields: node.yields === true }
+  const params = `(${node.params.map((param) => render(param, module, context)).join(', ')})`
+  const block = node.body.type === 'BlockStatement'
+  const content = render(node.body, module, context)
+  const body = block ? `{ ${locals}${content.slice(1)}` : `{ ${locals}return (${content}) }`
+  if (node.type === 'ArrowFunctionExpression') {
+    if (node.yields === true) return `(function* ${params} ${body}).bind(this)`
+    return `(${node.async ? 'async ' : ''}${params} => ${body})`
+  }
+  if (node.parent.type === 'MethodDefinition' || node.parent.method === true)
+    return `${params} ${body}`
+  const star = node.yields === true ? '*' : ''
+  return `${node.async ? 'async ' : ''}function${star} ${node.id?.name ?? ''}${params} ${body}`
+}
+
+function renderMethod(node, module) {
+  const { source } = module
+  const { key, value, kind } = node
+  const before = node.static ? 'static ' : ''
+  const name = source.slice(key.start, key.end)
+  const keyText = node.computed ? `[${name}]` : name
+  if (kind === 'constructor') return `constructor${renderFunction(value, module)}`
+  if (kind === 'get' || kind === 'set') {
+    const plain = `${before}${kind} ${keyText}${renderFunction(value, module)}`
+    const set = kind === 'get' ? names.getters : names.setters
+    if (!set.has(nameOf(key))) return plain
+    value.yields = true
+    const generator = `${before}*${twin(kind, nameOf(key))}${renderFunction(value, module)}`
+    value.yields = false
+    return `${plain}\n    ${generator}`
+  }
+  const star = value.yields === true ? '*' : ''
+  return `${before}${value.async ? 'async ' : ''}${star}${keyText}${renderFunction(value, module)}`
+}
+
+function renderCall(node, module, context) {
+  const { callee } = node
+  const args = node.arguments.map((each) => render(each, module, context))
+  if (callee.type === 'Identifier' && module.operations.has(callee.name)) {
+    const name = module.operations.get(callee.name)
+    if (name === 'waitAsync') return `(yield* $arm(${args.join(', ')}))`
+    const operation = [`'${name}'`, ...args].join(', ')
+    return context.yields ? `(yield $op(${operation}))` : `$now(${operation})`
+  }
+  if (isArrayCall(node)) {
+    const name = nameOf(callee.property)
+    const list = callee.object.name === 'Array' ? [] : [render(callee.object, module, context)]
+    const call = `$array.${name}(${[...list, ...args].join(', ')})`
+    return context.yields ? `(yield* ${call})` : `$run(${call})`
+  }
+  // The callee is no read: of a getter it would be, but there is none that gives a function.
+  const target =
+    callee.type === 'MemberExpression'
+      ? renderMember(callee, module, context)
+      : render(callee, module, context)
+  const optional = node.optional ? '?.' : ''
+  const call = `${target}${optional}(${args.join(', ')})`
+  if (!callMayYield(node, module)) return call
+  return context.yields ? `(($t = ${call}) instanceof $Gen ? yield* $t : $t)` : `$run(${call})`
+}
+
+/** `a.b` and `a[b]` with `a` and `b` rendered. */
+function renderMember(node, module, context) {
+  const { source } = module
+  const object = render(node.object, module, context)
+  if (node.computed) {
+    return `${object}${node.optional ? '?.' : ''}[${render(node.property, module, context)}]`
+  }
+  const dot = node.optional ? '?.' : '.'
+  return `${object}${dot}${source.slice(node.property.start, node.property.end)}`
+}
+
+function renderRead(node, module, context) {
+  const text = renderMember(node, module, context)
+  if (isTarget(node) || node.parent.type === 'UpdateExpression') return text
+  if (node.computed && isWords(node.object)) {
+    const object = render(node.object, module, context)
+    return `$peek(${object}, ${render(node.property, module, context)})`
+  }
+  if (node.computed || !names.getters.has(nameOf(node.property))) return text
+  return read(render(node.object, module, context), nameOf(node.property), context)
+}
+
+function isWords(node) {
+  const name = node.type === 'MemberExpression' ? nameOf(node.property) : node.name
+  return wordNames.has(name)
+}
+
+/** The generator beside an accessor. */
+function twin(kind, name) {
+  return name.startsWith('#') ? `#$${kind}_${name.slice(1)}` : `$${kind}_${name}`
+}
+
+function read(object, name, context) {
+  const how = context.yields ? (call) => `yield* ${call}` : (call) => `$run(${call})`
+  const get = twin('get', name)
+  if (name.startsWith('#')) return `(${how(`${object}.${get}()`)})`
+  return `(($o = ${object}).${get} ? ${how(`$o.${get}()`)} : $o.${name})`
+}
+
+function renderAssignment(node, module, context) {
+  const { left, right, operator } = node
+  const name = left.type === 'MemberExpression' && !left.computed ? nameOf(left.property) : ''
+  if (!names.setters.has(name)) return inner(node, module, context)
+  if (operator !== '=') throw new Error(`${module.file}: ${operator} to ${name}`)
+  const value = render(right, module, context)
+  const object = render(left.object, module, context)
+  const how = context.yields ? (call) => `yield* ${call}` : (call) => `$run(${call})`
+  const set = twin('set', name)
+  if (name.startsWith('#')) return `(${how(`${object}.${set}(${value})`)})`
+  return `(($o = ${object}).${set} ? ${how(`$o.${set}(${value})`)} : ($o.${name} = ${value}))`
+}
+
+/** `const { doorbell } = core`, where that is a getter that touches memory. */
+function renderDeclaration(node, module, context) {
+  const pattern = node.declarations[0].id
+  if (pattern.type !== 'ObjectPattern' || !touches(pattern, module))
+    return inner(node, module, context)
+  const [{ init }] = node.declarations
+  const holder = `$d${node.start}`
+  const parts = pattern.properties.map(({ key, value }) => {
+    const name = nameOf(key)
+    const target = module.source.slice(value.start, value.end)
+    return `${target} = ${names.getters.has(name) ? read(holder, name, context) : `${holder}.${name}`}`
+  })
+  return `const ${holder} = ${render(init, module, context)}, ${parts.join(', ')};`
+}

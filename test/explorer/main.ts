@@ -1,0 +1,79 @@
+/** What `npm run explore` runs. */
+
+import { parseArgs } from 'node:util'
+import { Exhaustive, explore, formatFailure, type Exploration } from '../../src/testing.ts'
+import { loadRooms } from '../support/explorer-machine.ts'
+import { instrumentMutant } from '../support/explorer-mutants.ts'
+import { MUTANTS } from './mutants.ts'
+import { SCENARIOS } from './scenarios.ts'
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { mutants: { type: 'boolean' }, seconds: { type: 'string' } },
+})
+const budgetMs = values.seconds === undefined ? Infinity : Number(values.seconds) * 1000
+const wanted = (name: string): boolean =>
+  positionals.length === 0 || positionals.some((word) => name.includes(word))
+process.exitCode = (await (values.mutants === true ? exploreMutants() : exploreAll())) ? 0 : 1
+
+async function exploreAll(): Promise<boolean> {
+  const rooms = await loadRooms()
+  let right = true
+  for (const each of SCENARIOS) {
+    const scenario = each.on(rooms)
+    if (!wanted(scenario.name)) continue
+    // With time to spare, more preemptions than the tests allow.
+    const bounds = values.seconds === undefined ? [each.preemptions] : [0, 1, 2, 3, Infinity]
+    for (const preemptions of bounds) {
+      const seen = explore(scenario, new Exhaustive({ preemptions }), {
+        budgetMs,
+        onProgress: tell,
+      })
+      console.log(line(seen))
+      if (seen.failure !== undefined) {
+        console.log(formatFailure(scenario, seen.failure))
+        right = false
+      }
+      if (!seen.exhausted) break
+    }
+  }
+  return right
+}
+
+async function exploreMutants(): Promise<boolean> {
+  let right = true
+  for (const mutant of MUTANTS) {
+    if (!wanted(mutant.name)) continue
+    const rooms = await loadRooms(instrumentMutant(mutant))
+    let found: Exploration | undefined
+    for (const each of SCENARIOS.filter(({ name }) => name.includes(mutant.found))) {
+      const seen = explore(each.on(rooms), new Exhaustive({ preemptions: 2 }), { budgetMs: 60_000 })
+      if (seen.failure !== undefined) found = seen
+      if (found !== undefined) break
+    }
+    right &&= found !== undefined
+    const how =
+      found === undefined
+        ? 'SURVIVES'
+        : `${found.failure!.kind} in ${found.scenario}, ${found.runs} schedules`
+    console.log(`${mutant.name}: ${how}`)
+  }
+  return right
+}
+
+function line({
+  scenario,
+  bounds,
+  runs,
+  steps,
+  elapsedMs,
+  exhausted,
+  failure,
+}: Exploration): string {
+  const end = failure?.kind ?? (exhausted ? 'all seen' : 'not all seen')
+  return `${scenario}: ${end}; ${bounds}, ${runs} schedules, ${steps} accesses, ${Math.round(elapsedMs)} ms`
+}
+
+function tell({ runs, steps }: { readonly runs: number; readonly steps: number }): void {
+  if (process.stderr.isTTY) process.stderr.write(`\r${runs} schedules, ${steps} accesses `)
+}

@@ -1,0 +1,306 @@
+/**
+ * The races of docs/races.md as scenarios: the real kernels of two or three CPUs do what the row tells,
+ * and what must hold is looked at. Waits never end by themselves, so that a wake-up which would only
+ * be late counts as lost.
+ */
+
+import type { MachineOptions } from '../../src/kernel/config.ts'
+import type { Kernel } from '../../src/kernel/kernel.ts'
+import { TIF } from '../../src/kernel/thread-flags.ts'
+import { VECTOR } from '../../src/kernel/vectors.ts'
+import type { Scenario } from '../../src/testing.ts'
+import { $peek } from '../support/explorer-runtime.ts'
+import {
+  ExploredMachine,
+  go,
+  now,
+  type KernelProgram,
+  type Rooms,
+} from '../support/explorer-machine.ts'
+
+/** A scenario of the real code, for whichever copy of it. */
+export interface KernelScenario {
+  /** Rows of docs/races.md. */
+  readonly ids: readonly string[]
+  readonly name: string
+  /** Preemptions that `npm test` allows: as many as take seconds. */
+  readonly preemptions: number
+  readonly on: (rooms: Rooms) => Scenario
+}
+
+/** What a scenario does, once the machine stands. */
+interface Story {
+  readonly programs: readonly KernelProgram[]
+  readonly invariant?: () => string | undefined
+  readonly atEnd?: () => string | undefined
+}
+
+function scenario(
+  ids: readonly string[],
+  name: string,
+  preemptions: number,
+  cpus: number,
+  tell: (machine: ExploredMachine) => Story,
+  options: MachineOptions = {},
+): KernelScenario {
+  return {
+    ids,
+    name,
+    preemptions,
+    on: (rooms) => {
+      let machine: ExploredMachine | undefined
+      return {
+        name: `${ids.join(', ')} ${name}`,
+        timeouts: false,
+        nameOf: (at) => machine!.nameOf(at),
+        setup: (_memory, watch) => {
+          machine = new ExploredMachine(rooms, cpus, watch, options)
+          const { programs, ...rest } = tell(machine)
+          return machine.setup(programs, rest)
+        },
+      }
+    },
+  }
+}
+
+const FIRST = 0x60
+const SECOND = 0xa5
+/** A word of a CPU's page that nobody uses. */
+const WORK = 600
+
+/** Counts what a CPU takes of each vector. */
+function counting({ idt }: Kernel, ...vectors: number[]): Map<number, number> {
+  const counts = new Map(vectors.map((vector) => [vector, 0]))
+  for (const vector of vectors) {
+    now(idt.requestIrq(vector, 'counted', () => void counts.set(vector, counts.get(vector)! + 1)))
+  }
+  return counts
+}
+
+const expect = (holds: boolean, otherwise: () => string): string | undefined =>
+  holds ? undefined : otherwise()
+
+/** Does nothing but idle. */
+const idle: KernelProgram = function* () {}
+
+const sends =
+  (target: number, vector: number): KernelProgram =>
+  (kernel) =>
+    go(kernel.senders.sendIpiCpu(target, vector))
+
+/** Shares a function with all CPUs; gives what it was called with, in order. */
+function sharing(machine: ExploredMachine): unknown[] {
+  const calls: unknown[] = []
+  for (const { functions } of machine.kernels) {
+    functions.register('f', (info: unknown) => {
+      calls.push(info)
+      return info
+    })
+  }
+  return calls
+}
+
+const halts = (until: () => boolean): KernelProgram =>
+  function* ({ cpu }) {
+    while (!until()) yield* go(cpu.halt())
+  }
+
+const callers = (['queue', 'callData'] as const).flatMap((callDriver) => [
+  scenario(
+    ['E-07', 'E-10', 'E-12', ...(callDriver === 'callData' ? ['E-08', 'E-13'] : [])],
+    `one blocks until an idle one has answered (${callDriver})`,
+    1,
+    2,
+    (machine) => {
+      const calls = sharing(machine)
+      let answer: unknown
+      return {
+        programs: [
+          function* ({ calls: family }) {
+            answer = yield* go(family.singleSync(1, 'f', 7))
+          },
+          idle,
+        ],
+        atEnd: () =>
+          expect(
+            calls.length === 1 && answer === 7,
+            () => `ran ${calls.length}, answer ${String(answer)}`,
+          ),
+      }
+    },
+    { callDriver },
+  ),
+  scenario(
+    ['E-15'],
+    `two block for each other (${callDriver})`,
+    0,
+    2,
+    (machine) => {
+      const calls = sharing(machine)
+      const answers: unknown[] = []
+      const calling = (target: number): KernelProgram =>
+        function* ({ calls: family }) {
+          answers.push(yield* go(family.singleSync(target, 'f', target)))
+        }
+      return {
+        programs: [calling(1), calling(0)],
+        atEnd: () =>
+          expect(calls.length === 2 && answers.length === 2, () => `ran ${calls.join()}`),
+      }
+    },
+    { callDriver },
+  ),
+])
+
+/** All scenarios. */
+export const SCENARIOS: readonly KernelScenario[] = [
+  scenario(['E-01'], 'halts while an interrupt comes', Infinity, 2, ({ kernels }) => {
+    const counts = counting(kernels[1]!, FIRST)
+    return {
+      programs: [sends(1, FIRST), halts(() => counts.get(FIRST) === 1)],
+      atEnd: () => expect(counts.get(FIRST) === 1, () => `taken ${counts.get(FIRST)}`),
+    }
+  }),
+
+  scenario(['E-01'], 'parks while an interrupt comes', Infinity, 2, ({ kernels }) => {
+    const counts = counting(kernels[1]!, FIRST)
+    return {
+      programs: [sends(1, FIRST), idle],
+      atEnd: () => expect(counts.get(FIRST) === 1, () => `taken ${counts.get(FIRST)}`),
+    }
+  }),
+
+  scenario(['E-02'], 'two post to one who halts, two vectors', 2, 3, ({ kernels }) => {
+    const counts = counting(kernels[2]!, FIRST, SECOND)
+    const all = (): boolean => counts.get(FIRST) === 1 && counts.get(SECOND) === 1
+    return {
+      programs: [sends(2, FIRST), sends(2, SECOND), halts(all)],
+      atEnd: () => expect(all(), () => `taken ${[...counts.values()].join()}`),
+    }
+  }),
+
+  scenario(['E-02'], 'two post to one who parks, two vectors', 2, 3, ({ kernels }) => {
+    const counts = counting(kernels[2]!, FIRST, SECOND)
+    return {
+      programs: [sends(2, FIRST), sends(2, SECOND), idle],
+      atEnd: () =>
+        expect(
+          counts.get(FIRST) === 1 && counts.get(SECOND) === 1,
+          () => `taken ${[...counts.values()].join()}`,
+        ),
+    }
+  }),
+
+  scenario(['E-03', 'E-36'], 'lowers its priority while a request arrives', 3, 2, ({ kernels }) => {
+    const counts = counting(kernels[1]!, FIRST)
+    return {
+      programs: [
+        sends(1, FIRST),
+        function* ({ cpu }) {
+          cpu.apic.taskPriority = 15
+          yield* go(cpu.core.deliverInterrupts('safepoint'))
+          cpu.apic.taskPriority = 0
+          while (counts.get(FIRST) === 0) yield* go(cpu.halt())
+        },
+      ],
+      atEnd: () => expect(counts.get(FIRST) === 1, () => `taken ${counts.get(FIRST)}`),
+    }
+  }),
+
+  scenario(['E-06'], 'a handler reads what was written before the send', 3, 2, (machine) => {
+    const [sender, target] = machine.kernels
+    const { words } = machine
+    const at = sender!.cpu.page + WORK
+    const read: number[] = []
+    now(target!.idt.requestIrq(FIRST, 'reads', () => void read.push($peek(words, at))))
+    return {
+      programs: [
+        function* ({ senders }) {
+          words[at] = 42
+          yield* go(senders.sendIpiCpu(1, FIRST))
+        },
+        halts(() => read.length === 1),
+      ],
+      atEnd: () => expect(read[0] === 42, () => `the handler has read ${read.join()}`),
+    }
+  }),
+
+  scenario(['E-05'], 'is marked for rescheduling again while it reschedules', 2, 2, (machine) => {
+    const { words } = machine
+    const [, target] = machine.kernels
+    const at = target!.cpu.page + WORK
+    const seen: number[] = []
+    target!.rescheduler.onSchedule = () => void seen.push($peek(words, at))
+    return {
+      programs: [
+        function* ({ rescheduler }) {
+          for (const work of [1, 2]) {
+            words[at] = work
+            yield* go(rescheduler.reschedTask(1))
+          }
+        },
+        idle,
+      ],
+      atEnd: () =>
+        expect(
+          seen.at(-1) === 2 && (target!.cpu.threadFlags & TIF.NEED_RESCHED) === 0,
+          () => `the scheduler has seen ${seen.join()} of 1, 2`,
+        ),
+    }
+  }),
+
+  ...callers,
+
+  scenario(['E-07'], 'two ask one who idles', 1, 3, (machine) => {
+    const calls = sharing(machine)
+    const asks: KernelProgram = function* ({ calls: family, cpu }) {
+      yield* go(family.singleSync(2, 'f', cpu.id, { wait: false }))
+    }
+    return {
+      programs: [asks, asks, idle],
+      atEnd: () => expect(calls.length === 2, () => `ran for ${calls.join()}`),
+    }
+  }),
+
+  scenario(
+    ['E-20', 'E-10'],
+    'the slot of a request that nobody waits for is used again',
+    1,
+    2,
+    (machine) => {
+      const calls = sharing(machine)
+      return {
+        programs: [
+          function* ({ calls: family }) {
+            for (const info of [1, 2, 3]) {
+              yield* go(family.singleSync(1, 'f', info, { wait: false }))
+            }
+          },
+          idle,
+        ],
+        atEnd: () => expect(calls.join() === '1,2,3', () => `ran with ${calls.join()}`),
+      }
+    },
+  ),
+
+  scenario(
+    ['E-13'],
+    'a call interrupt that nobody asked for',
+    2,
+    2,
+    (machine) => {
+      const calls = sharing(machine)
+      return {
+        programs: [
+          function* ({ senders, calls: family }) {
+            yield* go(senders.sendIpiCpu(1, VECTOR.CALL_FUNCTION_VECTOR))
+            yield* go(family.singleSync(1, 'f', 1, { wait: false }))
+          },
+          idle,
+        ],
+        atEnd: () => expect(calls.length === 1, () => `ran ${calls.length} times`),
+      }
+    },
+    { callDriver: 'callData' },
+  ),
+]

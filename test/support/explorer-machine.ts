@@ -1,0 +1,199 @@
+/**
+ * The real kernels of several CPUs as programs of the explorer: instrumented by
+ * scripts/instrument.mjs, on one memory, with event loops that are loops.
+ */
+
+import type * as configRoom from '../../src/kernel/config.ts'
+import type * as apicSetupRoom from '../../src/kernel/apic-setup.ts'
+import type * as functionsRoom from '../../src/kernel/functions.ts'
+import type * as kernelRoom from '../../src/kernel/kernel.ts'
+import type * as layoutRoom from '../../src/hardware/layout.ts'
+import type * as memoryRoom from '../../src/hardware/machine-memory.ts'
+import type * as pageRoom from '../../src/hardware/apic/page.ts'
+import type * as requestRoom from '../../src/kernel/request.ts'
+import type { Platform } from '../../src/hardware/platform.ts'
+import type { MachineOptions } from '../../src/kernel/config.ts'
+import type { Access, Setup, Watch } from '../../src/testing.ts'
+import { armed, useWatch, $Gen, $run } from './explorer-runtime.ts'
+
+/** What a program of a CPU is: as `Program`, but the accesses come from the kernel. */
+export type KernelProgram = (kernel: kernelRoom.Kernel) => Generator<Access, void, number>
+
+/** The instrumented modules: the real code, or a copy with a fault in it. */
+export interface Rooms {
+  readonly config: typeof configRoom
+  readonly apicSetup: typeof apicSetupRoom
+  readonly functions: typeof functionsRoom
+  readonly kernel: typeof kernelRoom
+  readonly layout: typeof layoutRoom
+  readonly memory: typeof memoryRoom
+  readonly page: typeof pageRoom
+  readonly request: typeof requestRoom
+}
+
+/** Loads them from a folder below `build`. */
+export async function loadRooms(folder = 'explored'): Promise<Rooms> {
+  const load = (file: string): Promise<never> =>
+    import(new URL(`../../${folder}/${file}.js`, import.meta.url).href) as Promise<never>
+  return {
+    config: await load('kernel/config'),
+    apicSetup: await load('kernel/apic-setup'),
+    functions: await load('kernel/functions'),
+    kernel: await load('kernel/kernel'),
+    layout: await load('hardware/layout'),
+    memory: await load('hardware/machine-memory'),
+    page: await load('hardware/apic/page'),
+    request: await load('kernel/request'),
+  }
+}
+
+/** Goes on with what a call of instrumented code gave. */
+export function* go<T>(given: T): Generator<Access, T, number> {
+  const result: unknown = given instanceof $Gen ? yield* given : given
+  return result as T
+}
+
+/** At once: for preparing and for looking. */
+export function now<T>(given: T): T {
+  return $run(given) as T
+}
+
+/** A machine of the explorer. Made anew for each schedule. */
+export class ExploredMachine {
+  readonly kernels: readonly kernelRoom.Kernel[]
+  readonly words: Int32Array<SharedArrayBuffer>
+  readonly #rooms: Rooms
+  readonly #watch: Watch
+  readonly #deferred: (() => unknown)[][] = []
+
+  constructor(rooms: Rooms, cpus: number, watch: Watch, options: MachineOptions = {}) {
+    this.#rooms = rooms
+    this.#watch = watch
+    armed.clear()
+    useWatch(undefined)
+    const { CPU, CPU_STATE, HEADER } = rooms.layout
+    const sizes = { slotCount: Math.max(cpus, 2), slotBytes: 128, ...options }
+    const shared = rooms.config.sharedOptions({ watchdogMs: Infinity, haltPollMs: 0, ...sizes })
+    const memory = now(rooms.config.createMemory({ maxCpus: cpus, ...sizes }, cpus))
+    this.words = memory.words
+    for (let cpu = 0; cpu < cpus; cpu++) {
+      now(memory.setCpu(HEADER.presentMask, cpu))
+      this.words[memory.cpuPage(cpu) + CPU.incarnation] = cpu + 1
+    }
+    this.kernels = Array.from({ length: cpus }, (_, cpu) => {
+      const own = now(rooms.memory.MachineMemory.attach(memory.buffer))
+      const functions = new rooms.functions.FunctionTable()
+      const kernel = new rooms.kernel.Kernel(own, cpu, this.#platform(cpu), functions, shared)
+      now(rooms.apicSetup.setupLocalApic(kernel.cpu, kernel.senders.driver))
+      kernel.cpu.core.state = CPU_STATE.running
+      now(kernel.driver.open())
+      now(memory.setCpu(HEADER.onlineMask, cpu))
+      return kernel
+    })
+    now(rooms.page.raiseApicMapGeneration(memory))
+    for (const { cpu } of this.kernels) now(cpu.localIrqEnable())
+  }
+
+  /** Time stands still, and there is one processor: nobody spins. */
+  #platform(cpu: number): Platform {
+    const deferred: (() => unknown)[] = (this.#deferred[cpu] = [])
+    const refuse = (): never => {
+      throw new Error('not in a scenario')
+    }
+    return {
+      now: () => 0,
+      mayBlock: true,
+      processors: 1,
+      startTimer: () => ({ cancel: () => undefined }),
+      defer: (callback) => void deferred.push(callback),
+      sleptMs: () => Number.NaN,
+      keepAlive: () => undefined,
+      createChannel: refuse,
+      adoptPort: refuse,
+      startThread: refuse,
+      adoptThread: refuse,
+      isCloneable: () => true,
+      warn: () => undefined,
+      onThreadExit: () => () => undefined,
+      publish: () => undefined,
+    }
+  }
+
+  /** The setup of programs, one per CPU; each runs and then idles under its event loop. */
+  setup(programs: readonly KernelProgram[], more: Omit<Setup, 'cpus' | 'memory'> = {}): Setup {
+    const eventLoop = (cpu: number): Generator<Access, void, number> => this.#eventLoop(cpu)
+    useWatch(this.#watch)
+    return {
+      memory: this.words,
+      cpus: programs.map((program, cpu) => {
+        const kernel = this.kernels[cpu]!
+        return function* () {
+          yield* go(kernel.idle.start())
+          yield* program(kernel)
+          yield* eventLoop(cpu)
+        }
+      }),
+      ...more,
+      atEnd: () => this.#books() ?? more.atEnd?.(),
+    }
+  }
+
+  *#eventLoop(cpu: number): Generator<Access, void, number> {
+    const deferred = this.#deferred[cpu]!
+    const { memory } = this.kernels[cpu]!.cpu
+    const at = memory.cpuPage(cpu) + this.#rooms.layout.CPU.doorbell
+    for (;;) {
+      for (let next = deferred.shift(); next !== undefined; next = deferred.shift()) {
+        yield* go(next())
+      }
+      const wait = armed.get(at)
+      if (wait === undefined) return
+      yield { operation: 'wait', at, value: 2, expected: wait.expected }
+      armed.delete(at)
+      yield* go(wait.onRing())
+    }
+  }
+
+  /** Nothing is left over: no attention, no request, nothing in service. */
+  #books(): string | undefined {
+    const { CPU, CPU_STATE, SLOT } = this.#rooms.layout
+    for (const { cpu, book } of this.kernels) {
+      const { memory, id, page } = cpu
+      const word = (field: number): number => this.words[page + field]!
+      if (word(CPU.state) === CPU_STATE.dead) continue
+      for (const field of ['attention', 'callQueue', 'completions', 'nmiPosts'] as const) {
+        if (word(CPU[field]) !== 0) return `${field} of CPU ${id} is ${word(CPU[field])}`
+      }
+      if (cpu.apic.hasPending) return `an interrupt waits at CPU ${id}`
+      if (cpu.apic.ppr !== 0) return `an interrupt of CPU ${id} was not acknowledged`
+      for (let i = 0; i < memory.slotCount; i++) {
+        const flags = this.words[memory.slot(id * memory.slotCount + i) + SLOT.flags]! & 0xf
+        if (flags !== 0) return `slot ${i} of CPU ${id} is in state ${flags}`
+      }
+      if (book.freeCount !== memory.slotCount) return `CPU ${id} misses slots`
+    }
+    return undefined
+  }
+
+  /** The name of a word, for tables. */
+  nameOf(at: number): string {
+    const { layout } = this.#rooms
+    const { memory } = this.kernels[0]!.cpu
+    const find = (table: Readonly<Record<string, number>>, offset: number): string => {
+      const [name, first] = Object.entries(table)
+        .filter(([, place]) => place <= offset)
+        .reduce((a, b) => (b[1] >= a[1] ? b : a))
+      return offset === first ? name : `${name}+${offset - first}`
+    }
+    if (at < memory.apicPage(0)) return find(layout.HEADER, at)
+    for (const { cpu } of this.kernels) {
+      const first = memory.slots(cpu.id)
+      if (at < cpu.page + layout.PAGE_WORDS) return `${find(layout.CPU, at - cpu.page)}${cpu.id}`
+      if (at < first + memory.slotCount * memory.slotWords) {
+        const slot = Math.floor((at - first) / memory.slotWords)
+        return `slot${cpu.id}.${slot}.${find(layout.SLOT, (at - first) % memory.slotWords)}`
+      }
+    }
+    return `[${at}]`
+  }
+}
