@@ -163,7 +163,7 @@ export class Execution {
     const runner = this.#cpus[choice.cpu]!
     const { operation, at, value, expected } = runner.access
     let result = 0
-    if (choice.kind === 'death') runner.status = 'dead'
+    if (choice.kind === 'death') this.#die(choice.cpu)
     else if (choice.kind === 'timeout') result = WAIT_RESULT.timedOut
     else result = this.#perform(choice.cpu, runner)
     this.events?.push({ ...choice, access: { operation, at, value, expected }, result })
@@ -171,6 +171,11 @@ export class Execution {
     if (runner.status === 'ready') this.#resume(choice.cpu, result)
     this.steps++
     this.#check('invariant', this.#setup.invariant)
+  }
+
+  #die(cpu: number): void {
+    this.#cpus[cpu]!.status = 'dead'
+    this.#setup.onDeath?.(cpu)
   }
 
   /** Makes the access of a CPU; gives its result. A CPU that begins to sleep is not ready after it. */

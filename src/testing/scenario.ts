@@ -18,6 +18,8 @@ export interface Setup {
   readonly cpus: readonly Program[]
   /** Looked at after every access: a sentence that says what is broken, or nothing. */
   readonly invariant?: () => string | undefined
+  /** Told that a CPU has died, when it has. */
+  readonly onDeath?: (cpu: number) => void
   /** Looked at when every program has ended, or is dead. */
   readonly atEnd?: () => string | undefined
 }

@@ -86,6 +86,20 @@ export const MUTANTS: readonly Mutant[] = [
     found: 'is marked for rescheduling again',
   },
   {
+    name: 'lets an INIT leave an earlier start-up latched',
+    file: 'hardware/descriptor.js',
+    from: 'store(this.#words, this.#page + CPU.initSipi, INIT_SIPI.init);',
+    to: 'or(this.#words, this.#page + CPU.initSipi, INIT_SIPI.init);',
+    found: 'a start-up, an INIT',
+  },
+  {
+    name: 'does not look at its queue when it hears of a burial',
+    file: 'kernel/kernel.js',
+    from: 'if (memory.readCpu(id, CPU.callQueue) > 0)\n            apic.raise(VECTOR.CALL_FUNCTION_VECTOR);',
+    to: '',
+    found: 'dies while it asks',
+  },
+  {
     name: 'never acknowledges a call interrupt',
     file: 'kernel/smp-interrupts.js',
     from: 'callFunctionInterrupt: () => {\n            apic.eoi();',

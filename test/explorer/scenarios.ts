@@ -7,6 +7,7 @@
 import type { MachineOptions } from '../../src/kernel/config.ts'
 import type { Kernel } from '../../src/kernel/kernel.ts'
 import { TIF } from '../../src/kernel/thread-flags.ts'
+import { CPU_STATE } from '../../src/hardware/layout.ts'
 import { VECTOR } from '../../src/kernel/vectors.ts'
 import type { Scenario } from '../../src/testing.ts'
 import { $peek } from '../support/explorer-runtime.ts'
@@ -33,6 +34,7 @@ interface Story {
   readonly programs: readonly KernelProgram[]
   readonly invariant?: () => string | undefined
   readonly atEnd?: () => string | undefined
+  readonly onDeath?: (cpu: number) => void
 }
 
 function scenario(
@@ -41,7 +43,7 @@ function scenario(
   preemptions: number,
   cpus: number,
   tell: (machine: ExploredMachine) => Story,
-  options: MachineOptions = {},
+  { mortal = [], ...options }: MachineOptions & { readonly mortal?: readonly number[] } = {},
 ): KernelScenario {
   return {
     ids,
@@ -52,6 +54,7 @@ function scenario(
       return {
         name: `${ids.join(', ')} ${name}`,
         timeouts: false,
+        mortal,
         nameOf: (at) => machine!.nameOf(at),
         setup: (_memory, watch) => {
           machine = new ExploredMachine(rooms, cpus, watch, options)
@@ -249,6 +252,34 @@ export const SCENARIOS: readonly KernelScenario[] = [
     }
   }),
 
+  scenario(['E-37'], 'a start-up, an INIT and another start-up', 2, 2, ({ kernels }) => {
+    const { cpu } = kernels[1]!
+    const starts: string[] = []
+    let inits = 0
+    cpu.core.initBlocked = false
+    cpu.handlers.init = () => void inits++
+    cpu.handlers.startup = (vector) => void starts.push(`${vector} after ${inits}`)
+    return {
+      programs: [
+        function* ({ cpu: { descriptors } }) {
+          yield* go(descriptors[1]!.postStartup(1))
+          yield* go(descriptors[1]!.postInit())
+          yield* go(descriptors[1]!.postStartup(2))
+        },
+        function* ({ cpu: { core } }) {
+          core.state = CPU_STATE.waitingForSipi
+          while (starts.at(-1) !== '2 after 1') {
+            const { doorbell } = core
+            if (yield* go(core.deliverInterrupts('eventLoop'))) continue
+            yield* go(core.sleep(doorbell, Infinity))
+          }
+        },
+      ],
+      invariant: () =>
+        expect(!starts.includes('1 after 1'), () => 'it started by what came before the INIT'),
+    }
+  }),
+
   ...callers,
 
   scenario(['E-07'], 'two ask one who idles', 1, 3, (machine) => {
@@ -261,6 +292,36 @@ export const SCENARIOS: readonly KernelScenario[] = [
       atEnd: () => expect(calls.length === 2, () => `ran for ${calls.join()}`),
     }
   }),
+
+  scenario(
+    ['E-07'],
+    'dies while it asks, and is buried; the next to ask is answered',
+    0,
+    3,
+    (machine) => {
+      const calls = sharing(machine)
+      const over = machine.kernels[0]!.cpu.page + WORK
+      return {
+        programs: [
+          function* (kernel) {
+            while ((yield { operation: 'load', at: over, value: 0, expected: 0 }) === 0) {
+              yield { operation: 'pause', at: 0, value: 0, expected: 0 }
+            }
+            yield* machine.bury(kernel, 2)
+            yield* go(kernel.calls.singleSync(1, 'f', 'living'))
+          },
+          idle,
+          function* ({ calls: family }) {
+            yield* go(family.singleSync(1, 'f', 'dead', { wait: false }))
+            yield { operation: 'store', at: over, value: 1, expected: 0 }
+          },
+        ],
+        onDeath: () => machine.write(over, 1),
+        atEnd: () => expect(calls.includes('living'), () => `ran for ${calls.join()}`),
+      }
+    },
+    { mortal: [2] },
+  ),
 
   scenario(
     ['E-20', 'E-10'],

@@ -5,6 +5,7 @@
 
 import type * as configRoom from '../../src/kernel/config.ts'
 import type * as apicSetupRoom from '../../src/kernel/apic-setup.ts'
+import type * as deathRoom from '../../src/kernel/death.ts'
 import type * as functionsRoom from '../../src/kernel/functions.ts'
 import type * as kernelRoom from '../../src/kernel/kernel.ts'
 import type * as layoutRoom from '../../src/hardware/layout.ts'
@@ -27,6 +28,7 @@ export interface Rooms {
   readonly kernel: typeof kernelRoom
   readonly layout: typeof layoutRoom
   readonly memory: typeof memoryRoom
+  readonly death: typeof deathRoom
   readonly page: typeof pageRoom
   readonly request: typeof requestRoom
 }
@@ -42,6 +44,7 @@ export async function loadRooms(folder = 'explored'): Promise<Rooms> {
     kernel: await load('kernel/kernel'),
     layout: await load('hardware/layout'),
     memory: await load('hardware/machine-memory'),
+    death: await load('kernel/death'),
     page: await load('hardware/apic/page'),
     request: await load('kernel/request'),
   }
@@ -173,6 +176,18 @@ export class ExploredMachine {
       if (book.freeCount !== memory.slotCount) return `CPU ${id} misses slots`
     }
     return undefined
+  }
+
+  /** Writes a word that programs look at, from outside of them. */
+  write(at: number, value: number): void {
+    const old = this.words[at]!
+    this.words[at] = value
+    this.#watch.wrote(at, old)
+  }
+
+  /** Buries a CPU from another, as its thread's end does. */
+  *bury(by: kernelRoom.Kernel, dead: number): Generator<Access, void, number> {
+    yield* go(this.#rooms.death.bury(by.cpu, dead))
   }
 
   /** The name of a word, for tables. */
