@@ -93,6 +93,13 @@ export const MUTANTS: readonly Mutant[] = [
     found: 'a start-up, an INIT',
   },
   {
+    name: 'counts who has acknowledged an earlier step of the round',
+    file: 'kernel/stop-machine.js',
+    from: 'if (memory.readCpu(cpu, CPU.stopAck) === word)',
+    to: 'if (memory.readCpu(cpu, CPU.stopAck) >>> STATE_BITS === word >>> STATE_BITS)',
+    found: 'two rounds of standing still',
+  },
+  {
     name: 'does not look at its queue when it hears of a burial',
     file: 'kernel/kernel.js',
     from: 'if (memory.readCpu(id, CPU.callQueue) > 0)\n            apic.raise(VECTOR.CALL_FUNCTION_VECTOR);',

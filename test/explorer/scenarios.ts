@@ -7,9 +7,11 @@
 import type { MachineOptions } from '../../src/kernel/config.ts'
 import type { Kernel } from '../../src/kernel/kernel.ts'
 import { TIF } from '../../src/kernel/thread-flags.ts'
-import { CPU_STATE } from '../../src/hardware/layout.ts'
+import type { IpiError } from '../../src/base/errors.ts'
+import { CpuMask } from '../../src/base/cpu-mask.ts'
+import { CPU_STATE, HEADER } from '../../src/hardware/layout.ts'
 import { VECTOR } from '../../src/kernel/vectors.ts'
-import type { Scenario } from '../../src/testing.ts'
+import type { Access, Scenario } from '../../src/testing.ts'
 import { $peek } from '../support/explorer-runtime.ts'
 import {
   ExploredMachine,
@@ -153,6 +155,35 @@ const callers = (['queue', 'callData'] as const).flatMap((callDriver) => [
     },
     { callDriver },
   ),
+  scenario(
+    ['E-09', 'E-32'],
+    `leaves while another asks it (${callDriver})`,
+    1,
+    2,
+    (machine) => {
+      const calls = sharing(machine)
+      let end = ''
+      return {
+        programs: [
+          function* ({ calls: family }) {
+            try {
+              end = `answer ${String(yield* go(family.singleSync(1, 'f', 7)))}`
+            } catch (error) {
+              end = (error as IpiError).code
+            }
+          },
+          (kernel) => machine.leave(kernel),
+        ],
+        atEnd: () =>
+          expect(
+            (end === 'answer 7' && calls.length === 1) ||
+              (end === 'IPI_CPU_OFFLINE' && calls.length === 0),
+            () => `${end}, ran ${calls.length} times`,
+          ),
+      }
+    },
+    { callDriver },
+  ),
 ])
 
 /** All scenarios. */
@@ -279,6 +310,63 @@ export const SCENARIOS: readonly KernelScenario[] = [
         expect(!starts.includes('1 after 1'), () => 'it started by what came before the INIT'),
     }
   }),
+
+  scenario(
+    ['E-29', 'E-30', 'E-33'],
+    'two rounds of standing still, and an interrupt',
+    1,
+    2,
+    (machine) => {
+      const both = CpuMask.of(0, 1)
+      const inside = [false, false]
+      const rounds: string[] = []
+      let taken = 0
+      let wrong: string | undefined
+      now(
+        machine.kernels[1]!.idt.requestIrq(FIRST, 'late', () => {
+          taken++
+          if (inside[1] === true) wrong ??= 'an interrupt was taken while its CPU stood still'
+        }),
+      )
+      function* stand(kernel: Kernel, round: number): Generator<Access, void, number> {
+        const { cpu, stop } = kernel
+        const flags = yield* go(cpu.localIrqSave())
+        inside[cpu.id] = true
+        const run = (): void => {
+          rounds.push(`${round} on ${cpu.id}`)
+          if (!inside.every(Boolean))
+            wrong ??= `it ran on CPU ${cpu.id}, and somebody did not stand`
+        }
+        const outcome = yield* go(stop.participate(round, run))
+        if (outcome !== 'ran') wrong ??= `CPU ${cpu.id} ${outcome} in round ${round}`
+        inside[cpu.id] = false
+        yield* go(cpu.localIrqRestore(flags))
+      }
+      return {
+        programs: [
+          function* (kernel) {
+            for (const round of [1, 2]) {
+              yield* go(kernel.stop.begin(both, both))
+              if (round === 1) yield* go(kernel.senders.sendIpiCpu(1, FIRST))
+              yield* stand(kernel, round)
+            }
+          },
+          function* (kernel) {
+            for (const round of [1, 2]) {
+              const at = HEADER.stopState
+              while ((yield { operation: 'load', at, value: 0, expected: 0 }) >>> 3 !== round) {
+                yield { operation: 'pause', at: 0, value: 0, expected: 0 }
+              }
+              yield* stand(kernel, round)
+            }
+          },
+        ],
+        invariant: () => wrong,
+        atEnd: () =>
+          expect(rounds.length === 4 && taken === 1, () => `ran ${rounds.join()}, taken ${taken}`),
+      }
+    },
+  ),
 
   ...callers,
 

@@ -12,6 +12,7 @@ import type * as layoutRoom from '../../src/hardware/layout.ts'
 import type * as memoryRoom from '../../src/hardware/machine-memory.ts'
 import type * as pageRoom from '../../src/hardware/apic/page.ts'
 import type * as requestRoom from '../../src/kernel/request.ts'
+import type * as secondaryRoom from '../../src/kernel/secondary.ts'
 import type { Platform } from '../../src/hardware/platform.ts'
 import type { MachineOptions } from '../../src/kernel/config.ts'
 import type { Access, Setup, Watch } from '../../src/testing.ts'
@@ -31,6 +32,7 @@ export interface Rooms {
   readonly death: typeof deathRoom
   readonly page: typeof pageRoom
   readonly request: typeof requestRoom
+  readonly secondary: typeof secondaryRoom
 }
 
 /** Loads them from a folder below `build`. */
@@ -47,6 +49,7 @@ export async function loadRooms(folder = 'explored'): Promise<Rooms> {
     death: await load('kernel/death'),
     page: await load('hardware/apic/page'),
     request: await load('kernel/request'),
+    secondary: await load('kernel/secondary'),
   }
 }
 
@@ -68,6 +71,8 @@ export class ExploredMachine {
   readonly #rooms: Rooms
   readonly #watch: Watch
   readonly #deferred: (() => unknown)[][] = []
+  /** CPUs whose threads have ended. */
+  readonly #left = new Set<number>()
 
   constructor(rooms: Rooms, cpus: number, watch: Watch, options: MachineOptions = {}) {
     this.#rooms = rooms
@@ -150,7 +155,7 @@ export class ExploredMachine {
         yield* go(next())
       }
       const wait = armed.get(at)
-      if (wait === undefined) return
+      if (wait === undefined || this.#left.has(cpu)) return
       yield { operation: 'wait', at, value: 2, expected: wait.expected }
       armed.delete(at)
       yield* go(wait.onRing())
@@ -188,6 +193,15 @@ export class ExploredMachine {
   /** Buries a CPU from another, as its thread's end does. */
   *bury(by: kernelRoom.Kernel, dead: number): Generator<Access, void, number> {
     yield* go(this.#rooms.death.bury(by.cpu, dead))
+  }
+
+  /** A CPU leaves in good order: the last call that it serves, and the end of its thread. */
+  *leave(kernel: kernelRoom.Kernel): Generator<Access, void, number> {
+    const secondary = new this.#rooms.secondary.Secondary(kernel, [], 1000)
+    yield* go(kernel.cpu.localIrqDisable())
+    yield* go(secondary.takeCpuDown())
+    yield* this.bury(kernel, kernel.cpu.id)
+    this.#left.add(kernel.cpu.id)
   }
 
   /** The name of a word, for tables. */
