@@ -100,6 +100,13 @@ export const MUTANTS: readonly Mutant[] = [
     found: 'two rounds of standing still',
   },
   {
+    name: 'runs its own part of a call with interrupts on',
+    file: 'kernel/smp.js',
+    from: '#runLocal(plan) {\n        const flags = this.#cpu.localIrqSave();',
+    to: '#runLocal(plan) {\n        const flags = false;',
+    found: 'runs its own part of a call',
+  },
+  {
     name: 'does not look at its queue when it hears of a burial',
     file: 'kernel/kernel.js',
     from: 'if (memory.readCpu(id, CPU.callQueue) > 0)\n            apic.raise(VECTOR.CALL_FUNCTION_VECTOR);',

@@ -39,13 +39,19 @@ interface Story {
   readonly onDeath?: (cpu: number) => void
 }
 
+/** CPUs that may die, and CPUs that are not up at first. */
+interface Fates {
+  readonly mortal?: readonly number[]
+  readonly down?: readonly number[]
+}
+
 function scenario(
   ids: readonly string[],
   name: string,
   preemptions: number,
   cpus: number,
   tell: (machine: ExploredMachine) => Story,
-  { mortal = [], ...options }: MachineOptions & { readonly mortal?: readonly number[] } = {},
+  { mortal = [], down = [], ...options }: MachineOptions & Fates = {},
 ): KernelScenario {
   return {
     ids,
@@ -59,7 +65,7 @@ function scenario(
         mortal,
         nameOf: (at) => machine!.nameOf(at),
         setup: (_memory, watch) => {
-          machine = new ExploredMachine(rooms, cpus, watch, options)
+          machine = new ExploredMachine(rooms, cpus, watch, options, down)
           const { programs, ...rest } = tell(machine)
           return machine.setup(programs, rest)
         },
@@ -366,6 +372,65 @@ export const SCENARIOS: readonly KernelScenario[] = [
           expect(rounds.length === 4 && taken === 1, () => `ran ${rounds.join()}, taken ${taken}`),
       }
     },
+  ),
+
+  scenario(['E-23'], 'runs its own part of a call, and is called', 1, 2, (machine) => {
+    let runs = 0
+    let active = 0
+    let deepest = 0
+    for (const { cpu, functions } of machine.kernels) {
+      // With a safepoint in it and something before that, as a longer function would have.
+      functions.register('f', function* () {
+        if (cpu.id !== 0) return
+        runs++
+        deepest = Math.max(deepest, ++active)
+        yield { operation: 'load', at: 0, value: 0, expected: 0 }
+        yield* go(cpu.poll())
+        active--
+      })
+    }
+    return {
+      programs: [
+        function* ({ calls: family }) {
+          yield* go(family.eachSync('f', 0))
+        },
+        function* ({ calls: family }) {
+          yield* go(family.singleSync(0, 'f', 0))
+        },
+      ],
+      invariant: () => expect(deepest <= 1, () => 'it was called while it ran'),
+      atEnd: () => expect(runs === 2, () => `ran ${runs} times`),
+    }
+  }),
+
+  scenario(
+    ['E-25'],
+    'comes up while another asks it',
+    1,
+    2,
+    (machine) => {
+      const calls = sharing(machine)
+      const answers: unknown[] = []
+      return {
+        programs: [
+          function* (kernel) {
+            yield* machine.callOut(kernel, 1)
+            while (answers.length === 0) {
+              try {
+                answers.push(yield* go(kernel.calls.singleSync(1, 'f', 7)))
+              } catch (error) {
+                if ((error as IpiError).code !== 'IPI_CPU_OFFLINE') throw error
+                yield { operation: 'pause', at: 0, value: 0, expected: 0 }
+              }
+            }
+          },
+          (kernel) => machine.comeUp(kernel),
+        ],
+        atEnd: () =>
+          expect(answers[0] === 7 && calls.length === 1, () => `answer ${answers.join()}`),
+      }
+    },
+    { down: [1] },
   ),
 
   ...callers,

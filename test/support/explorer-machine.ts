@@ -71,10 +71,18 @@ export class ExploredMachine {
   readonly #rooms: Rooms
   readonly #watch: Watch
   readonly #deferred: (() => unknown)[][] = []
+  /** CPUs that are not up at first. */
+  readonly #down = new Set<number>()
   /** CPUs whose threads have ended. */
   readonly #left = new Set<number>()
 
-  constructor(rooms: Rooms, cpus: number, watch: Watch, options: MachineOptions = {}) {
+  constructor(
+    rooms: Rooms,
+    cpus: number,
+    watch: Watch,
+    options: MachineOptions = {},
+    down: readonly number[] = [],
+  ) {
     this.#rooms = rooms
     this.#watch = watch
     armed.clear()
@@ -92,6 +100,12 @@ export class ExploredMachine {
       const own = now(rooms.memory.MachineMemory.attach(memory.buffer))
       const functions = new rooms.functions.FunctionTable()
       const kernel = new rooms.kernel.Kernel(own, cpu, this.#platform(cpu), functions, shared)
+      if (down.includes(cpu)) {
+        this.words[kernel.cpu.page + CPU.callQueue] = rooms.request.CLOSED
+        kernel.cpu.core.state = CPU_STATE.waitingForSipi
+        this.#down.add(cpu)
+        return kernel
+      }
       now(rooms.apicSetup.setupLocalApic(kernel.cpu, kernel.senders.driver))
       kernel.cpu.core.state = CPU_STATE.running
       now(kernel.driver.open())
@@ -99,7 +113,7 @@ export class ExploredMachine {
       return kernel
     })
     now(rooms.page.raiseApicMapGeneration(memory))
-    for (const { cpu } of this.kernels) now(cpu.localIrqEnable())
+    for (const { cpu } of this.kernels) if (!down.includes(cpu.id)) now(cpu.localIrqEnable())
   }
 
   /** Time stands still, and there is one processor: nobody spins. */
@@ -129,6 +143,7 @@ export class ExploredMachine {
 
   /** The setup of programs, one per CPU; each runs and then idles under its event loop. */
   setup(programs: readonly KernelProgram[], more: Omit<Setup, 'cpus' | 'memory'> = {}): Setup {
+    const down = this.#down
     const eventLoop = (cpu: number): Generator<Access, void, number> => this.#eventLoop(cpu)
     useWatch(this.#watch)
     return {
@@ -136,7 +151,7 @@ export class ExploredMachine {
       cpus: programs.map((program, cpu) => {
         const kernel = this.kernels[cpu]!
         return function* () {
-          yield* go(kernel.idle.start())
+          if (!down.has(cpu)) yield* go(kernel.idle.start())
           yield* program(kernel)
           yield* eventLoop(cpu)
         }
@@ -193,6 +208,25 @@ export class ExploredMachine {
   /** Buries a CPU from another, as its thread's end does. */
   *bury(by: kernelRoom.Kernel, dead: number): Generator<Access, void, number> {
     yield* go(this.#rooms.death.bury(by.cpu, dead))
+  }
+
+  /** The boot CPU's part of a bring-up, from the callout on. */
+  *callOut({ cpu }: kernelRoom.Kernel, target: number): Generator<Access, void, number> {
+    const { HEADER } = this.#rooms.layout
+    yield* go(cpu.memory.setCpu(HEADER.calloutMask, target))
+    yield* go(cpu.descriptors[target]!.ringAlways())
+    while (!(yield* go(cpu.memory.testCpu(HEADER.callinMask, target)))) {
+      yield { operation: 'pause', at: 0, value: 0, expected: 0 }
+    }
+    yield* go(cpu.memory.setCpu(HEADER.commencedMask, target))
+    yield* go(cpu.descriptors[target]!.ringAlways())
+  }
+
+  /** `start_secondary`: a start-up interrupt was honoured. */
+  *comeUp(kernel: kernelRoom.Kernel): Generator<Access, void, number> {
+    const secondary = new this.#rooms.secondary.Secondary(kernel, [], 1000)
+    void secondary
+    yield* go(kernel.cpu.handlers.startup(0))
   }
 
   /** A CPU leaves in good order: the last call that it serves, and the end of its thread. */
