@@ -332,7 +332,7 @@ function renderCall(node, module, context) {
     const name = nameOf(callee.property)
     const list = callee.object.name === 'Array' ? [] : [render(callee.object, module, context)]
     const call = `$array.${name}(${[...list, ...args].join(', ')})`
-    return context.yields ? `(yield* ${call})` : `$run(${call})`
+    return `(${delegate(call, context)})`
   }
   // The callee is no read: of a getter it would be, but there is none that gives a function.
   const target =
@@ -372,16 +372,20 @@ function isWords(node) {
   return wordNames.has(name)
 }
 
+/** Goes on with a generator: step by step, or at once where that cannot be. */
+function delegate(generator, context) {
+  return context.yields ? `yield* ${generator}` : `$run(${generator})`
+}
+
 /** The generator beside an accessor. */
 function twin(kind, name) {
   return name.startsWith('#') ? `#$${kind}_${name.slice(1)}` : `$${kind}_${name}`
 }
 
 function read(object, name, context) {
-  const how = context.yields ? (call) => `yield* ${call}` : (call) => `$run(${call})`
   const get = twin('get', name)
-  if (name.startsWith('#')) return `(${how(`${object}.${get}()`)})`
-  return `(($o = ${object}).${get} ? ${how(`$o.${get}()`)} : $o.${name})`
+  if (name.startsWith('#')) return `(${delegate(`${object}.${get}()`, context)})`
+  return `(($o = ${object}).${get} ? ${delegate(`$o.${get}()`, context)} : $o.${name})`
 }
 
 function renderAssignment(node, module, context) {
@@ -391,10 +395,9 @@ function renderAssignment(node, module, context) {
   if (operator !== '=') throw new Error(`${module.file}: ${operator} to ${name}`)
   const value = render(right, module, context)
   const object = render(left.object, module, context)
-  const how = context.yields ? (call) => `yield* ${call}` : (call) => `$run(${call})`
   const set = twin('set', name)
-  if (name.startsWith('#')) return `(${how(`${object}.${set}(${value})`)})`
-  return `(($o = ${object}).${set} ? ${how(`$o.${set}(${value})`)} : ($o.${name} = ${value}))`
+  if (name.startsWith('#')) return `(${delegate(`${object}.${set}(${value})`, context)})`
+  return `(($o = ${object}).${set} ? ${delegate(`$o.${set}(${value})`, context)} : ($o.${name} = ${value}))`
 }
 
 /** `const { doorbell } = core`, where that is a getter that touches memory. */

@@ -179,8 +179,8 @@ export const CPU = {
 
 /**
  * Bits of the attention word. Bits 0 to 7 say which words of `pir` have something in them. A vector
- * that is posted while nothing else is stands in the word itself: `single`, and the vector above
- * VECTOR_SHIFT.
+ * that is posted while nothing else is stands in the word itself: `single`, and the vector from
+ * ATTENTION_VECTOR_SHIFT on.
  */
 export const ATTENTION = {
   nmi: 1 << 8,

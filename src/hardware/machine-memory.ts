@@ -138,8 +138,7 @@ export class MachineMemory implements MachineSize {
   /** Reads a mask of the header, or of any eight words. */
   readMask(at: number): CpuMask {
     const words = new Int32Array(MASK_WORDS)
-    const used = (this.cpuCount + 31) >>> 5
-    for (let i = 0; i < used; i++) words[i] = load(this.words, at + i)
+    this.refreshMask(at, words)
     return CpuMask.fromWords(words)
   }
 

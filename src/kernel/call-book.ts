@@ -25,15 +25,18 @@ import {
 } from './request.ts'
 import type { Values } from './values.ts'
 
-/** The outcome of a CPU that was to be asked and is not online. */
+/** The error of a CPU that was to be asked, or interrupted, and is not online. */
+export function offlineError(cpu: number): IpiError {
+  return new IpiError(
+    'IPI_CPU_OFFLINE',
+    `CPU ${cpu} is not online; bring it up with cpuUp(), or ask machine.onlineMask first`,
+    { cpu },
+  )
+}
+
+/** The same as an outcome. */
 export function offlineOutcome(cpu: number): Outcome {
-  const error = (): IpiError =>
-    new IpiError(
-      'IPI_CPU_OFFLINE',
-      `CPU ${cpu} is not online; bring it up with cpuUp(), or ask machine.onlineMask first`,
-      { cpu },
-    )
-  return { ok: false, offline: true, error }
+  return { ok: false, offline: true, error: () => offlineError(cpu) }
 }
 
 /** The requests of one CPU. Private to its thread. */

@@ -8,7 +8,7 @@ import { LocalApic } from '../hardware/apic/local-apic.ts'
 import type { SafepointCredit } from '../hardware/apic/interrupts.ts'
 import { Core, type CoreHandlers } from '../hardware/core.ts'
 import { Descriptor } from '../hardware/descriptor.ts'
-import { CPU, CPU_STATE, HEADER } from '../hardware/layout.ts'
+import { CPU, HEADER } from '../hardware/layout.ts'
 import type { MachineMemory } from '../hardware/machine-memory.ts'
 import { and, load, or, pause, type SharedWords } from '../hardware/memory.ts'
 import type { Platform } from '../hardware/platform.ts'
@@ -64,7 +64,7 @@ export class Cpu {
   readonly #safepoints: SafepointCredit
   /** @internal More than zero while code of this library is on the stack: "kernel mode". */
   kernelDepth = 0
-  /** @internal This thread looks for itself while its CPU is parked; kernel/idle.ts binds it. */
+  /** @internal This thread looks for itself, and need not be rung; kernel/kernel.ts binds it. */
   onLook: () => void = () => undefined
   /** @internal Told when the APIC's timer was set; kernel/local-timer.ts binds it. */
   onTimerArmed: () => void = () => undefined
@@ -157,7 +157,7 @@ export class Cpu {
    * for each other without it wait for ever.
    */
   cpuRelax(): void {
-    if (this.core.state === CPU_STATE.parked) this.onLook()
+    this.onLook()
     this.kernelDepth++
     this.core.poll()
     this.kernelDepth--
@@ -167,7 +167,8 @@ export class Cpu {
   /**
    * Blocks this thread until an interrupt comes or `timeoutMs` has passed; gives whether one came.
    * With interrupts off only an NMI or an INIT ends it. The event loop stands still meanwhile.
-   * Throws `IPI_CANNOT_BLOCK` on a thread that must not block.
+   * Throws `IPI_CANNOT_BLOCK` on a thread that must not block, `IPI_INVALID_ARGUMENT`, and
+   * `IPI_MACHINE_CLOSED` if this CPU has left its machine.
    */
   halt(timeoutMs = Infinity): boolean {
     this.#checkHalt(timeoutMs)

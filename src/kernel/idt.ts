@@ -4,7 +4,7 @@
  * 2.6.11, `arch/i386/kernel/i8259.c` init_IRQ, `arch/i386/kernel/apic.c`, `irq.c` do_IRQ.
  */
 
-import { IpiError } from '../base/errors.ts'
+import { IpiError, type IpiErrorFacts } from '../base/errors.ts'
 import { lowestBit } from '../base/bits.ts'
 import { HEADER } from '../hardware/layout.ts'
 import { and, or, load, compareExchange } from '../hardware/memory.ts'
@@ -152,9 +152,8 @@ export class Idt {
     try {
       const result: unknown = action.handler(vector)
       if (isThenable(result)) {
-        ignoreOutcome(result)
-        throw new IpiError(
-          'IPI_ASYNC_FUNCTION',
+        refusePromise(
+          result,
           `the handler "${action.name}" of vector ${vector} returned a promise; handlers are ` +
             'synchronous: raise a softirq or start the work with setImmediate',
           { cpu: this.#cpu.id, vector },
@@ -188,9 +187,19 @@ export function isThenable(value: unknown): value is PromiseLike<unknown> {
   )
 }
 
-/** Nobody will ever look at this promise: its rejection must not end the thread. */
-export function ignoreOutcome(promise: PromiseLike<unknown>): void {
+/** Throws `IPI_ASYNC_FUNCTION`. Nobody looks at the promise: its rejection must not end the thread. */
+export function refusePromise(
+  promise: PromiseLike<unknown>,
+  message: string,
+  facts: IpiErrorFacts,
+): never {
   void Promise.resolve(promise).catch(() => undefined)
+  throw new IpiError('IPI_ASYNC_FUNCTION', message, facts)
+}
+
+/** What to say of a shared function that returned one. */
+export function returnedPromise(functionName: string): string {
+  return `"${functionName}" returned a promise: what an interrupt runs must be synchronous`
 }
 
 /** The seven entries of `BUILD_INTERRUPT` with their vectors, Linux 2.6.11 `entry_arch.h`. */

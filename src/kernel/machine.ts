@@ -7,6 +7,7 @@ import { CpuMask, type CpuSet } from '../base/cpu-mask.ts'
 import { IpiError } from '../base/errors.ts'
 import { HEADER } from '../hardware/layout.ts'
 import { AddressSpace } from './address-space.ts'
+import { offlineError } from './call-book.ts'
 import { CallFamily } from './call-family.ts'
 import type { Control, StopMachineOptions } from './control.ts'
 import type { Cpu } from './cpu.ts'
@@ -113,11 +114,7 @@ export class Machine extends CallFamily {
         { cpu },
       )
     }
-    throw new IpiError(
-      'IPI_CPU_OFFLINE',
-      `CPU ${cpu} is not online; bring it up with cpuUp(), or ask machine.onlineMask first`,
-      { cpu },
-    )
+    throw offlineError(cpu)
   }
 
   // Handlers: kernel/idt.ts, kernel/softirq.ts.

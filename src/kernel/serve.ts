@@ -8,7 +8,7 @@ import { ATTENTION, CPU, SLOT } from '../hardware/layout.ts'
 import { EVENT, type Cpu } from './cpu.ts'
 import type { HandlerErrorSink } from './entry.ts'
 import type { FunctionRecord, FunctionTable } from './functions.ts'
-import { ignoreOutcome, isThenable } from './idt.ts'
+import { isThenable, refusePromise, returnedPromise } from './idt.ts'
 import { describeError, runSharedFunction } from './remote-error.ts'
 import {
   pushSlot,
@@ -139,7 +139,7 @@ export class CallServer {
     try {
       const result = this.#invoke(call)
       failure = REQUEST_STATUS.asyncFunction
-      refusePromise(call, result)
+      refuseIfPromise(call, result)
       failure = REQUEST_STATUS.uncloneable
       words[at] = REQUEST_STATUS.returned
       this.#values.put(call.slot, call.source, 'result', call.ticket, result)
@@ -161,7 +161,7 @@ export class CallServer {
     words[at + SLOT.status] = REQUEST_STATUS.returned
     this.#complete(call.slot)
     try {
-      refusePromise(call, this.#invoke(call))
+      refuseIfPromise(call, this.#invoke(call))
     } catch (error) {
       this.#onError(call.record.name, VECTOR.CALL_FUNCTION_VECTOR, error)
     }
@@ -221,13 +221,8 @@ export class CallServer {
   }
 }
 
-/** Throws if a function that must be synchronous returned a promise. */
-function refusePromise(call: ClaimedCall, result: unknown): void {
+function refuseIfPromise({ record }: ClaimedCall, result: unknown): void {
   if (!isThenable(result)) return
-  ignoreOutcome(result)
-  throw new IpiError(
-    'IPI_ASYNC_FUNCTION',
-    `"${call.record?.name ?? ''}" returned a promise: what an interrupt runs must be synchronous`,
-    call.record === undefined ? {} : { functionName: call.record.name },
-  )
+  const functionName = record?.name ?? ''
+  refusePromise(result, returnedPromise(functionName), { functionName })
 }

@@ -19,7 +19,7 @@ import type { CallDriver } from './call-queue.ts'
 import type { Cpu } from './cpu.ts'
 import { CallPlanner, type CallPlan } from './call-plan.ts'
 import type { FunctionTable } from './functions.ts'
-import { ignoreOutcome, isThenable } from './idt.ts'
+import { isThenable, refusePromise, returnedPromise } from './idt.ts'
 import { describeTarget } from './diagnose.ts'
 import type { Outcome } from './open-requests.ts'
 import { SlotQueue } from './slot-queue.ts'
@@ -186,12 +186,8 @@ export class CallFunction {
       const { run } = plan.record
       const value = run(plan.info)
       if (isThenable(value)) {
-        ignoreOutcome(value)
-        throw new IpiError(
-          'IPI_ASYNC_FUNCTION',
-          `"${plan.record.name}" returned a promise: what an interrupt runs must be synchronous`,
-          { cpu: this.#cpu.id, functionName: plan.record.name },
-        )
+        const { name } = plan.record
+        refusePromise(value, returnedPromise(name), { cpu: this.#cpu.id, functionName: name })
       }
       return { ok: true, value: plan.wait ? value : undefined }
     } catch (error) {
@@ -204,18 +200,20 @@ export class CallFunction {
   async #await(plan: CallPlan): Promise<Call> {
     if (plan.signal?.aborted === true) throw plan.signal.reason
     const count = plan.targets.length
-    const at = this.#cpu.platform.now() + plan.timeoutMs
+    let start = this.#cpu.platform.now()
+    const at = start + plan.timeoutMs
     if (!this.#slotQueue.mayTake(count)) {
       const limits = this.#slotLimits(plan, at)
       await this.#slotQueue.wait(count, limits, false)
       // From a claim that succeeds to the sending nobody may come in between: no await.
       while (!this.#slotQueue.claim(count)) await this.#slotQueue.wait(count, limits, true)
       this.#checkGoesOn(plan)
+      start = this.#cpu.platform.now()
     }
     const call = this.#newCall(plan)
     const finish = this.#send(plan, call, true)
     const released = finish === undefined ? undefined : this.#release(finish)
-    if (call.lateCount > 0) await this.#answers(plan, call, at)
+    if (call.lateCount > 0) await this.#answers(plan, call, start, at)
     // Everybody has answered, so nothing keeps the driver from letting go at once.
     if (released !== undefined) await released
     return call
@@ -242,8 +240,7 @@ export class CallFunction {
     return this.#waits.until(finish, Infinity, () => undefined).catch(() => undefined)
   }
 
-  #answers({ signal, timeoutMs }: CallPlan, call: Call, at: number): Promise<void> {
-    const start = this.#cpu.platform.now()
+  #answers({ signal, timeoutMs }: CallPlan, call: Call, start: number, at: number): Promise<void> {
     const wait = this.#waits.suspend({
       at,
       onTimeout: () => this.#timeout(call, timeoutMs),

@@ -87,7 +87,7 @@ export class Waits {
   block(condition: () => boolean, timeoutMs: number): boolean {
     if (condition()) return true
     // Others need not ring while we look ourselves.
-    if (this.#cpu.core.state === CPU_STATE.parked) this.#cpu.onLook()
+    this.#cpu.onLook()
     this.#cpu.preemptDisable()
     this.#cpu.kernelDepth++
     try {

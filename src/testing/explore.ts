@@ -58,7 +58,7 @@ export function explore(
     const { execution, schedule } = run(scenario, strategy, false)
     runs++
     steps += execution.steps
-    if (execution.failure !== undefined) failure = retell(scenario, schedule)
+    if (execution.failure !== undefined) failure = replay(scenario, schedule)
     if (runs % RUNS_PER_LOOK === 0) {
       const time = now()
       if (time - start >= budgetMs) break
@@ -81,12 +81,19 @@ export function explore(
   }
 }
 
-/** Runs one schedule, as `encodeSchedule` wrote it. Throws if it does not fit the scenario. */
-export function replay(scenario: Scenario, schedule: string): FoundFailure | undefined {
+/**
+ * Runs one schedule, as a failure has it. Gives how it fails, with everything that happened, or
+ * undefined. Throws `IPI_INVALID_ARGUMENT` if it does not fit the scenario.
+ */
+export function replay(
+  scenario: Scenario,
+  schedule: string | readonly Choice[],
+): FoundFailure | undefined {
   const strategy = new Replay(schedule)
   strategy.nextRun()
   const { execution, schedule: choices } = run(scenario, strategy, true)
-  return found(execution, choices)
+  const { failure, events = [] } = execution
+  return failure && { ...failure, schedule: encodeSchedule(choices), events }
 }
 
 function run(
@@ -108,19 +115,6 @@ function run(
     last = choice.cpu
   }
   return { execution, schedule }
-}
-
-/** The same once more, with a record of what happens. */
-function retell(scenario: Scenario, schedule: readonly Choice[]): FoundFailure | undefined {
-  const strategy = new Replay(schedule)
-  strategy.nextRun()
-  const { execution } = run(scenario, strategy, true)
-  return found(execution, schedule)
-}
-
-function found(execution: Execution, schedule: readonly Choice[]): FoundFailure | undefined {
-  const { failure, events = [] } = execution
-  return failure && { ...failure, schedule: encodeSchedule(schedule), events }
 }
 
 function now(): number {

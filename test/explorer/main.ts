@@ -3,7 +3,7 @@
 import { parseArgs } from 'node:util'
 import { Exhaustive, explore, formatFailure, type Exploration } from '../../src/testing.ts'
 import { loadRooms } from '../support/explorer-machine.ts'
-import { instrumentMutant } from '../support/explorer-mutants.ts'
+import { findFault } from '../support/explorer-mutants.ts'
 import { MUTANTS } from './mutants.ts'
 import { SCENARIOS } from './scenarios.ts'
 
@@ -44,17 +44,7 @@ async function exploreMutants(): Promise<boolean> {
   let right = true
   for (const mutant of MUTANTS) {
     if (!wanted(mutant.name)) continue
-    const rooms = await loadRooms(instrumentMutant(mutant))
-    let found: Exploration | undefined
-    const candidates = SCENARIOS.filter(({ name }) => name.includes(mutant.found))
-    for (const preemptions of [0, 1, 2]) {
-      for (const each of candidates) {
-        if (found !== undefined) break
-        const strategy = new Exhaustive({ preemptions })
-        const seen = explore(each.on(rooms), strategy, { budgetMs: 60_000 })
-        if (seen.failure !== undefined) found = seen
-      }
-    }
+    const found = await findFault(mutant, 60_000)
     right &&= found !== undefined
     const how =
       found === undefined

@@ -11,7 +11,7 @@ import type { IpiError } from '../../src/base/errors.ts'
 import { CpuMask } from '../../src/base/cpu-mask.ts'
 import { CPU_STATE, HEADER } from '../../src/hardware/layout.ts'
 import { VECTOR } from '../../src/kernel/vectors.ts'
-import type { Access, Scenario } from '../../src/testing.ts'
+import { Bus, type Access, type Scenario } from '../../src/testing.ts'
 import { $peek } from '../support/explorer-runtime.ts'
 import {
   ExploredMachine,
@@ -73,6 +73,9 @@ function scenario(
     },
   }
 }
+
+/** For accesses that are none of the kernel's. Each stands until its turn comes: one for each. */
+const bus = (): Bus => new Bus()
 
 const FIRST = 0x60
 const SECOND = 0xa5
@@ -360,8 +363,8 @@ export const SCENARIOS: readonly KernelScenario[] = [
           function* (kernel) {
             for (const round of [1, 2]) {
               const at = HEADER.stopState
-              while ((yield { operation: 'load', at, value: 0, expected: 0 }) >>> 3 !== round) {
-                yield { operation: 'pause', at: 0, value: 0, expected: 0 }
+              while ((yield bus().load(at)) >>> 3 !== round) {
+                yield bus().pause()
               }
               yield* stand(kernel, round)
             }
@@ -384,7 +387,7 @@ export const SCENARIOS: readonly KernelScenario[] = [
         if (cpu.id !== 0) return
         runs++
         deepest = Math.max(deepest, ++active)
-        yield { operation: 'load', at: 0, value: 0, expected: 0 }
+        yield bus().load(0)
         yield* go(cpu.poll())
         active--
       })
@@ -420,7 +423,7 @@ export const SCENARIOS: readonly KernelScenario[] = [
                 answers.push(yield* go(kernel.calls.singleSync(1, 'f', 7)))
               } catch (error) {
                 if ((error as IpiError).code !== 'IPI_CPU_OFFLINE') throw error
-                yield { operation: 'pause', at: 0, value: 0, expected: 0 }
+                yield bus().pause()
               }
             }
           },
@@ -457,8 +460,8 @@ export const SCENARIOS: readonly KernelScenario[] = [
       return {
         programs: [
           function* (kernel) {
-            while ((yield { operation: 'load', at: over, value: 0, expected: 0 }) === 0) {
-              yield { operation: 'pause', at: 0, value: 0, expected: 0 }
+            while ((yield bus().load(over)) === 0) {
+              yield bus().pause()
             }
             yield* machine.bury(kernel, 2)
             yield* go(kernel.calls.singleSync(1, 'f', 'living'))
@@ -466,7 +469,7 @@ export const SCENARIOS: readonly KernelScenario[] = [
           idle,
           function* ({ calls: family }) {
             yield* go(family.singleSync(1, 'f', 'dead', { wait: false }))
-            yield { operation: 'store', at: over, value: 1, expected: 0 }
+            yield bus().store(over, 1)
           },
         ],
         onDeath: () => machine.write(over, 1),

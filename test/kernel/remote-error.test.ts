@@ -4,23 +4,18 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { IpiError, isIpiError, SmpCallError } from '../../src/index.ts'
 import { describeError, rebuildError } from '../../src/kernel/remote-error.ts'
+import { nodePlatform } from '../../src/platform/node.ts'
+import { THREAD_SCRIPT } from '../../src/worker.ts'
 import { CALL_DRIVERS } from '../support/kernel-bench.ts'
 import { bootThreads } from '../support/kernel-threads.ts'
 import { throwKind } from '../support/kernel-tasks.ts'
 
-function isCloneable(value: unknown): boolean {
-  try {
-    structuredClone(value)
-    return true
-  } catch {
-    return false
-  }
-}
+const platform = nodePlatform(THREAD_SCRIPT)
 
 /** Through everything an error goes through between two threads. */
 function cross(error: unknown): unknown {
   return rebuildError(
-    structuredClone(describeError(error, isCloneable)),
+    structuredClone(describeError(error, (value) => platform.isCloneable(value))),
     'at CPU 1',
     'Error\n at me',
   )

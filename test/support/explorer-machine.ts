@@ -15,7 +15,7 @@ import type * as requestRoom from '../../src/kernel/request.ts'
 import type * as secondaryRoom from '../../src/kernel/secondary.ts'
 import type { Platform } from '../../src/hardware/platform.ts'
 import type { MachineOptions } from '../../src/kernel/config.ts'
-import type { Access, Setup, Watch } from '../../src/testing.ts'
+import { Bus, type Access, type Setup, type Watch } from '../../src/testing.ts'
 import { armed, useWatch, $Gen, $run } from './explorer-runtime.ts'
 
 /** What a program of a CPU is: as `Program`, but the accesses come from the kernel. */
@@ -171,7 +171,7 @@ export class ExploredMachine {
       }
       const wait = armed.get(at)
       if (wait === undefined || this.#left.has(cpu)) return
-      yield { operation: 'wait', at, value: 2, expected: wait.expected }
+      yield new Bus().idle(at, wait.expected)
       armed.delete(at)
       yield* go(wait.onRing())
     }
@@ -216,7 +216,7 @@ export class ExploredMachine {
     yield* go(cpu.memory.setCpu(HEADER.calloutMask, target))
     yield* go(cpu.descriptors[target]!.ringAlways())
     while (!(yield* go(cpu.memory.testCpu(HEADER.callinMask, target)))) {
-      yield { operation: 'pause', at: 0, value: 0, expected: 0 }
+      yield new Bus().pause()
     }
     yield* go(cpu.memory.setCpu(HEADER.commencedMask, target))
     yield* go(cpu.descriptors[target]!.ringAlways())
@@ -224,8 +224,8 @@ export class ExploredMachine {
 
   /** `start_secondary`: a start-up interrupt was honoured. */
   *comeUp(kernel: kernelRoom.Kernel): Generator<Access, void, number> {
-    const secondary = new this.#rooms.secondary.Secondary(kernel, [], 1000)
-    void secondary
+    // It puts itself behind the start-up interrupt.
+    void new this.#rooms.secondary.Secondary(kernel, [], 1000)
     yield* go(kernel.cpu.handlers.startup(0))
   }
 

@@ -3,6 +3,7 @@
  * yielded where that is possible, and made at once where it is not.
  */
 
+import { WAIT } from '../../src/testing/access.ts'
 import type { Access, Operation, Watch } from '../../src/testing.ts'
 
 type Words = Int32Array<SharedArrayBuffer>
@@ -51,7 +52,7 @@ export function $op(name: string, words: Words, index: number, a = 0, b = 0): Me
     case 'compareExchange':
       return { words, operation, at, value: b, expected: a }
     case 'wait':
-      return { words, operation, at, value: b < Infinity ? 1 : 0, expected: a }
+      return { words, operation, at, value: b < Infinity ? WAIT.timed : WAIT.forEver, expected: a }
     case 'notify':
       return { words, operation, at, value: 0x7fffffff, expected: 0 }
     default:
