@@ -18,7 +18,7 @@ function instrumentMutant({ name, file, from, to }: Mutant): string {
 
 /**
  * Lets the scenarios that a mutant names look for it, each for at most `budgetMs`; gives the first that
- * fails. From no preemption on: the first failure has then the fewest.
+ * fails. From no preemption on: the first failure has then the fewest. Throws if it names none.
  */
 export async function findFault(
   mutant: Mutant,
@@ -26,6 +26,7 @@ export async function findFault(
 ): Promise<Exploration | undefined> {
   const rooms = await loadRooms(instrumentMutant(mutant))
   const scenarios = SCENARIOS.filter(({ name }) => name.includes(mutant.found))
+  if (scenarios.length === 0) throw new Error(`no scenario is called "${mutant.found}"`)
   for (const preemptions of [0, 1, 2]) {
     for (const { on } of scenarios) {
       const seen = explore(on(rooms), new Exhaustive({ preemptions }), { budgetMs })
