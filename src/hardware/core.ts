@@ -16,13 +16,13 @@ import { load, store, wait, type SharedWords } from './memory.ts'
 /** How the core came to look for interrupts. */
 export type EntryPath = 'safepoint' | 'eventLoop' | 'forced'
 
+/** An interrupt gate: called with its vector and the interrupt flag that the core saved. */
+export type Gate = (vector: number, interruptFlag: boolean) => void
+
 /** What the core calls when it has taken something. All run with interrupts off. */
 export interface CoreHandlers {
-  /**
-   * The interrupt descriptor table: one interrupt gate per vector, called with the interrupt flag
-   * that the core saved.
-   */
-  readonly gates: ((vector: number, interruptFlag: boolean) => void)[]
+  /** The interrupt descriptor table: one interrupt gate per vector. */
+  readonly gates: Gate[]
   /** The gate of vector 2. */
   nmi(): void
   /** INIT: the APIC is in its reset state already. */

@@ -35,6 +35,9 @@ export const EVENT = {
   rings: 11,
 } as const
 
+/** What is behind a vector before its gate is set. */
+const ignore = (): void => undefined
+
 /**
  * The CPU of the calling thread. Every method but the getters belongs to that thread alone.
  * Linux 2.6.11: `include/asm-i386/system.h` (local_irq_*), `include/linux/preempt.h`.
@@ -87,7 +90,7 @@ export class Cpu {
       onTimerArmed: () => this.onTimerArmed(),
     })
     this.handlers = {
-      gates: Array.from({ length: GATE_COUNT }, () => () => undefined),
+      gates: Array.from({ length: GATE_COUNT }, () => ignore),
       nmi: () => undefined,
       init: () => undefined,
       startup: () => undefined,

@@ -3,7 +3,7 @@
  * 2.6.11, `include/asm-i386/hw_irq.h` and `arch/i386/kernel/entry.S`.
  */
 
-import type { EntryPath } from '../hardware/core.ts'
+import type { EntryPath, Gate } from '../hardware/core.ts'
 import { CPU } from '../hardware/layout.ts'
 import type { Cpu } from './cpu.ts'
 import { PREEMPT_ACTIVE } from './preempt.ts'
@@ -41,8 +41,12 @@ export interface InterruptEntry {
   /** The kernel's name of the entry, such as `callFunctionInterrupt`. */
   readonly name: string
   readonly vector: number
-  /** What the core calls, with the interrupt flag it saved. */
-  readonly enter: (vector: number, interruptFlag: boolean) => void
+  readonly enter: Gate
+}
+
+/** The name of a device vector's entry. */
+export function deviceEntryName(vector: number): string {
+  return `irq${vector}`
 }
 
 /** What to do with an error that a handler let out. */
@@ -69,22 +73,29 @@ export class EntryBuilder {
    * out is recorded here: the interrupted code must not see it.
    */
   buildInterrupt(name: string, vector: number, handler: SmpHandler): InterruptEntry {
-    const enter = (taken: number, interruptFlag: boolean): void => {
-      const cpu = this.#cpu
-      cpu.memory.words[cpu.page + CPU.vectorCounts + taken]!++
-      const regs = this.#saveAll(taken, interruptFlag)
-      cpu.kernelDepth++
-      try {
-        handler(regs)
-      } catch (error) {
-        this.#onError(name, taken, error)
-      } finally {
-        cpu.kernelDepth--
-      }
-      this.#retFromIntr(regs)
-      this.#restoreAll(regs)
-    }
+    const enter: Gate = (taken, interruptFlag) => this.#enter(taken, interruptFlag, handler, name)
     return { name, vector, enter }
+  }
+
+  /** `common_interrupt`: the same for all device vectors together. Each is called by its number. */
+  buildCommonInterrupt(handler: SmpHandler): Gate {
+    return (taken, interruptFlag) => this.#enter(taken, interruptFlag, handler)
+  }
+
+  #enter(vector: number, interruptFlag: boolean, handler: SmpHandler, name?: string): void {
+    const cpu = this.#cpu
+    cpu.memory.words[cpu.page + CPU.vectorCounts + vector]!++
+    const regs = this.#saveAll(vector, interruptFlag)
+    cpu.kernelDepth++
+    try {
+      handler(regs)
+    } catch (error) {
+      this.#onError(name ?? deviceEntryName(vector), vector, error)
+    } finally {
+      cpu.kernelDepth--
+    }
+    this.#retFromIntr(regs)
+    this.#restoreAll(regs)
   }
 
   /** SAVE_ALL. */

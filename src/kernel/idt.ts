@@ -7,9 +7,16 @@
 import { IpiError, type IpiErrorFacts } from '../base/errors.ts'
 import { lowestBit } from '../base/bits.ts'
 import { HEADER } from '../hardware/layout.ts'
+import type { Gate } from '../hardware/core.ts'
 import { and, or, load, compareExchange } from '../hardware/memory.ts'
 import { EVENT, type Cpu } from './cpu.ts'
-import type { EntryBuilder, InterruptEntry, PtRegs, SmpHandler } from './entry.ts'
+import {
+  deviceEntryName,
+  type EntryBuilder,
+  type InterruptEntry,
+  type PtRegs,
+  type SmpHandler,
+} from './entry.ts'
 import type { Softirqs } from './softirq.ts'
 import {
   checkDeviceVector,
@@ -35,32 +42,33 @@ export class Idt {
   readonly #cpu: Cpu
   readonly #builder: EntryBuilder
   readonly #softirqs: Softirqs
-  readonly #actions: (IrqAction | undefined)[] = Array.from({ length: GATE_COUNT }, () => undefined)
-  readonly #entries = new Map<number, InterruptEntry>()
+  readonly #actions: (IrqAction | undefined)[] = []
+  /** The entries behind the system vectors. */
+  readonly #system = new Map<number, InterruptEntry>()
+  /** `common_interrupt`: where the stubs of all other vectors go on. */
+  readonly #common: Gate
 
   constructor(cpu: Cpu, builder: EntryBuilder, softirqs: Softirqs) {
     this.#cpu = cpu
     this.#builder = builder
     this.#softirqs = softirqs
+    this.#common = builder.buildCommonInterrupt((regs) => this.#doIrq(regs))
     // From the first vector that can arrive, not from the first that should.
-    for (let vector = FIRST_LEGAL_VECTOR; vector < GATE_COUNT; vector++) {
-      this.#setGate(builder.buildInterrupt(`irq${vector}`, vector, (regs) => this.#doIrq(regs)))
-    }
+    cpu.handlers.gates.fill(this.#common, FIRST_LEGAL_VECTOR)
   }
 
-  /** The entry behind a vector. */
+  /** The entry behind a vector; undefined for one that cannot arrive. */
   entry(vector: number): InterruptEntry | undefined {
-    return this.#entries.get(vector)
+    if (vector < FIRST_LEGAL_VECTOR || vector >= GATE_COUNT) return undefined
+    const system = this.#system.get(vector)
+    return system ?? { name: deviceEntryName(vector), vector, enter: this.#common }
   }
 
   /** `set_intr_gate`: puts a system entry behind its vector. */
   setIntrGate(name: string, vector: number, handler: SmpHandler): void {
-    this.#setGate(this.#builder.buildInterrupt(name, vector, handler))
-  }
-
-  #setGate(entry: InterruptEntry): void {
-    this.#entries.set(entry.vector, entry)
-    this.#cpu.handlers.gates[entry.vector] = entry.enter
+    const entry = this.#builder.buildInterrupt(name, vector, handler)
+    this.#system.set(vector, entry)
+    this.#cpu.handlers.gates[vector] = entry.enter
   }
 
   /**

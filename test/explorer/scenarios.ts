@@ -14,6 +14,7 @@ import { VECTOR } from '../../src/kernel/vectors.ts'
 import { Bus, type Access, type Scenario } from '../../src/testing.ts'
 import { $peek } from '../support/explorer-runtime.ts'
 import {
+  BlankMemory,
   ExploredMachine,
   go,
   now,
@@ -59,13 +60,14 @@ function scenario(
     preemptions,
     on: (rooms) => {
       let machine: ExploredMachine | undefined
+      const blank = new BlankMemory(rooms, cpus, options)
       return {
         name: `${ids.join(', ')} ${name}`,
         timeouts: false,
         mortal,
         nameOf: (at) => machine!.nameOf(at),
         setup: (_memory, watch) => {
-          machine = new ExploredMachine(rooms, cpus, watch, options, down)
+          machine = new ExploredMachine(rooms, cpus, blank, watch, options, down)
           const { programs, ...rest } = tell(machine)
           return machine.setup(programs, rest)
         },

@@ -64,6 +64,24 @@ export function now<T>(given: T): T {
   return $run(given) as T
 }
 
+/** The memory of a machine before anybody has touched it: used again for each schedule. */
+export class BlankMemory {
+  readonly #memory: memoryRoom.MachineMemory
+  readonly #words: Int32Array
+
+  constructor({ config }: Rooms, cpus: number, options: MachineOptions) {
+    const sizes = { maxCpus: cpus, slotCount: Math.max(cpus, 2), slotBytes: 128, ...options }
+    this.#memory = now(config.createMemory(sizes, cpus))
+    this.#words = this.#memory.words.slice()
+  }
+
+  /** As it was. */
+  clean(): memoryRoom.MachineMemory {
+    this.#memory.words.set(this.#words)
+    return this.#memory
+  }
+}
+
 /** A machine of the explorer. Made anew for each schedule. */
 export class ExploredMachine {
   readonly kernels: readonly kernelRoom.Kernel[]
@@ -79,6 +97,7 @@ export class ExploredMachine {
   constructor(
     rooms: Rooms,
     cpus: number,
+    blank: BlankMemory,
     watch: Watch,
     options: MachineOptions = {},
     down: readonly number[] = [],
@@ -88,9 +107,8 @@ export class ExploredMachine {
     armed.clear()
     useWatch(undefined)
     const { CPU, CPU_STATE, HEADER } = rooms.layout
-    const sizes = { slotCount: Math.max(cpus, 2), slotBytes: 128, ...options }
-    const shared = rooms.config.sharedOptions({ watchdogMs: Infinity, haltPollMs: 0, ...sizes })
-    const memory = now(rooms.config.createMemory({ maxCpus: cpus, ...sizes }, cpus))
+    const shared = rooms.config.sharedOptions({ watchdogMs: Infinity, haltPollMs: 0, ...options })
+    const memory = blank.clean()
     this.words = memory.words
     for (let cpu = 0; cpu < cpus; cpu++) {
       now(memory.setCpu(HEADER.presentMask, cpu))
