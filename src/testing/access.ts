@@ -15,11 +15,12 @@ export type Operation =
   | 'wait'
   | 'notify'
   | 'pause'
+  | 'boundary'
 
-/** How a wait ended: what `yield bus.wait(…)` gives. */
+/** How a wait or a pause ended: what `yield bus.wait(…)` gives. */
 export const WAIT_RESULT = { ok: 0, notEqual: 1, timedOut: 2 } as const
 
-/** Kinds of waits: the value of the access. */
+/** Kinds of waits, and of pauses: the value of the access. */
 export const WAIT = { forEver: 0, timed: 1, idle: 2 } as const
 
 /** The access that a CPU wants to make next. */
@@ -88,7 +89,7 @@ export class Bus implements Access {
 
   /**
    * Sleeps while nobody notifies, if the word is `expected`; gives a WAIT_RESULT. With `timed` the
-   * sleep may also end by itself: when nobody else can go on.
+   * sleep may also end by itself: see `Scenario.timeouts`.
    */
   wait(at: number, expected: number, timed = false): Access {
     return this.#say('wait', at, timed ? WAIT.timed : WAIT.forEver, expected)
@@ -106,10 +107,19 @@ export class Bus implements Access {
 
   /**
    * Says that this CPU spins: it looks again when another CPU has written something. What it would
-   * see before that is what it has seen.
+   * see before that is what it has seen. With `timed` it may also look at a clock and find that its
+   * time is over: see `Scenario.timeouts`. Gives a WAIT_RESULT.
    */
-  pause(): Access {
-    return this.#say('pause', 0, 0, 0)
+  pause(timed = false): Access {
+    return this.#say('pause', 0, timed ? WAIT.timed : WAIT.forEver, 0)
+  }
+
+  /**
+   * The boundary of an instruction that touches nothing shared: an interrupt may come here. Where none
+   * can come it is no step at all.
+   */
+  boundary(): Access {
+    return this.#say('boundary', 0, 0, 0)
   }
 }
 

@@ -3,12 +3,17 @@
  * access, whose timed wait ends, who dies. Everything else follows from these choices.
  */
 
-import { Bus, WAIT, WAIT_RESULT, type Access } from './access.ts'
+import { WAIT, WAIT_RESULT, type Access } from './access.ts'
+import { mix } from './hash.ts'
+import { Runner, type Frame } from './runner.ts'
 import type { Failure, Scenario, Setup } from './scenario.ts'
 
-/** What can happen next: CPU `cpu` makes its access, or its wait times out, or it dies. */
+/**
+ * What can happen next: CPU `cpu` makes its access, or finds that its time is over, or is interrupted,
+ * or dies.
+ */
 export interface Choice {
-  readonly kind: 'step' | 'timeout' | 'death'
+  readonly kind: 'step' | 'timeout' | 'interrupt' | 'death'
   readonly cpu: number
 }
 
@@ -16,26 +21,13 @@ export interface Choice {
 export interface Event extends Choice {
   readonly access: Pick<Access, 'operation' | 'at' | 'value' | 'expected'>
   readonly result: number
+  /** Whether it was done by an interrupt, in the middle of something else. */
+  readonly inInterrupt: boolean
 }
-
-/** What a CPU is up to. */
-type Status = 'ready' | 'waiting' | 'paused' | 'ended' | 'dead'
 
 const STEPS_MAX = 10_000
 /** Reads between two accesses after which a program counts as one that never comes back. */
 const SIGHTINGS_MAX = 100_000
-
-/** One CPU of the execution. */
-interface Runner {
-  /** What it wants to do next. */
-  access: Access
-  readonly program: Generator<Access, void, number>
-  status: Status
-  /** A hash of everything the program has seen: what it does next follows from that. */
-  seen: number
-  /** Changes of memory by others since its last pause. A pause sleeps only if there was none. */
-  news: number
-}
 
 /** One run. */
 export class Execution {
@@ -56,62 +48,82 @@ export class Execution {
   #running = -1
   /** What it has read since its last access. */
   #sightings = 0
+  /** Interrupts and early timeouts that may still come. */
+  #interruptsLeft: number
+  #earlyTimeoutsLeft: number
 
   constructor(scenario: Scenario, record = false) {
     const memory = new Int32Array(scenario.words ?? 0)
     this.#scenario = scenario
     this.#stepsMax = scenario.stepsMax ?? STEPS_MAX
     this.events = record ? [] : undefined
+    this.#interruptsLeft = scenario.interruptible === undefined ? 0 : (scenario.interruptsMax ?? 1)
+    this.#earlyTimeoutsLeft = scenario.earlyTimeouts ?? 0
     this.#setup = scenario.setup(memory, {
       saw: (value) => this.#saw(value),
       wrote: (at, old) => this.#changed(this.#running, at, old),
+      running: () => this.#running,
     })
     this.memory = this.#setup.memory ?? memory
-    const runners = this.#setup.cpus.map((program): Runner => {
-      const bus = new Bus()
-      return { access: bus, program: program(bus), status: 'ready', seen: 1, news: 0 }
-    })
-    this.#cpus.push(...runners)
-    this.#cpus.forEach((_, cpu) => this.#resume(cpu, 0))
+    this.#cpus.push(...this.#setup.cpus.map((program) => new Runner(program)))
+    this.#cpus.forEach((runner, cpu) => this.#resume(cpu, runner.frame, 0))
   }
 
   /**
-   * What can happen next; nothing if the run is over. Time passes only when nobody can go on, so a
-   * wait times out only then. A death is possible wherever a step is.
+   * What can happen next; nothing if the run is over. An interrupt and a death are possible wherever a
+   * step is. Time passes when nobody can go on, and earlier if the scenario says so.
    */
   choices(): Choice[] {
     if (this.failure !== undefined) return []
-    const steps: Choice[] = []
-    this.#cpus.forEach(({ status }, cpu) => {
-      if (status === 'ready') steps.push({ kind: 'step', cpu })
-    })
-    if (steps.length === 0) return this.#stuck()
+    const choices: Choice[] = []
+    for (const [cpu, { frame }] of this.#cpus.entries()) {
+      if (frame.status !== 'ready') continue
+      // A boundary concerns nobody else: whether an interrupt comes there is decided at once.
+      if (frame.access.operation === 'boundary') {
+        const step: Choice = { kind: 'step', cpu }
+        return this.#mayInterrupt(cpu) ? [step, { kind: 'interrupt', cpu }] : [step]
+      }
+      choices.push({ kind: 'step', cpu })
+    }
+    if (choices.length === 0) return this.#stuck()
     if (this.steps >= this.#stepsMax) {
       this.failure = { kind: 'livelock', message: `no end after ${this.steps} accesses` }
       return []
     }
-    for (const cpu of this.#scenario.mortal ?? []) {
-      if (this.#isAlive(cpu)) steps.push({ kind: 'death', cpu })
+    if (this.#earlyTimeoutsLeft > 0) choices.push(...this.#timeouts())
+    const { interruptible = [], mortal = [] } = this.#scenario
+    for (const cpu of interruptible) {
+      if (this.#mayInterrupt(cpu)) choices.push({ kind: 'interrupt', cpu })
     }
-    return steps
+    for (const cpu of mortal) {
+      if (this.#cpus[cpu]!.isAlive) choices.push({ kind: 'death', cpu })
+    }
+    return choices
   }
 
-  #isAlive(cpu: number): boolean {
-    const { status } = this.#cpus[cpu]!
-    return status !== 'ended' && status !== 'dead'
+  #mayInterrupt(cpu: number): boolean {
+    const runner = this.#cpus[cpu]!
+    if (this.#interruptsLeft === 0 || !runner.isAlive || runner.outer !== undefined) return false
+    return this.#scenario.interruptible?.includes(cpu) === true
+  }
+
+  /** Whose time may be over. */
+  #timeouts(): Choice[] {
+    const choices: Choice[] = []
+    for (const [cpu, { frame }] of this.#cpus.entries()) {
+      const sleeps = frame.status === 'waiting' || frame.status === 'paused'
+      if (sleeps && frame.access.value === WAIT.timed) choices.push({ kind: 'timeout', cpu })
+    }
+    return choices
   }
 
   #stuck(): Choice[] {
-    const choices: Choice[] = []
-    const asleep: number[] = []
-    this.#cpus.forEach(({ status, access }, cpu) => {
-      const wait = status === 'waiting' ? access.value : undefined
-      if (wait === WAIT.timed && this.#scenario.timeouts !== false) {
-        choices.push({ kind: 'timeout', cpu })
-      }
-      if (status === 'paused' || (wait !== undefined && wait !== WAIT.idle)) asleep.push(cpu)
-    })
+    const choices = this.#scenario.timeouts === false ? [] : this.#timeouts()
     if (choices.length > 0) return choices
+    const asleep = [...this.#cpus.keys()].filter((cpu) => {
+      const { status, access } = this.#cpus[cpu]!.frame
+      return status === 'paused' || (status === 'waiting' && access.value !== WAIT.idle)
+    })
     if (asleep.length > 0) this.failure = this.#blame(asleep)
     else this.#check('books', this.#setup.atEnd)
     return []
@@ -120,11 +132,11 @@ export class Execution {
   /** Everybody sleeps: whose word has moved since was not told. */
   #blame(asleep: readonly number[]): Failure {
     const lost = asleep.some((cpu) => {
-      const { status, access } = this.#cpus[cpu]!
+      const { status, access } = this.#cpus[cpu]!.frame
       return status === 'waiting' && this.memory[access.at] !== access.expected
     })
     const who = asleep.map((cpu) => {
-      const { status, access } = this.#cpus[cpu]!
+      const { status, access } = this.#cpus[cpu]!.frame
       if (status === 'paused') return `CPU ${cpu} spins`
       const { at, expected } = access
       return `CPU ${cpu} waits while ${this.#name(at)} is ${expected}, and it is ${this.memory[at]}`
@@ -141,11 +153,13 @@ export class Execution {
    * of the caller's.
    */
   key(mark: number): number {
-    let low = mix(this.#memoryHash, mark)
+    const left = this.#interruptsLeft * 64 + this.#earlyTimeoutsLeft
+    let low = mix(mix(this.#memoryHash, mark), left)
     let high = mix(this.#memoryHash, mark ^ 0x5bd1e995)
-    for (const { seen, status, news } of this.#cpus) {
-      low = mix(low, news === 0 ? seen : ~seen)
-      high = mix(high ^ STATUS_HASH[status], seen ^ 0x2545f491)
+    for (const runner of this.#cpus) {
+      const [first, second] = runner.key()
+      low = mix(low, first)
+      high = mix(high, second)
     }
     return (low >>> 0) * 0x200000 + (high & 0x1fffff)
   }
@@ -154,34 +168,62 @@ export class Execution {
   #saw(value: number): void {
     const runner = this.#cpus[this.#running]
     if (runner === undefined) return
-    runner.seen = mix(runner.seen, value)
+    runner.saw(value)
     if (++this.#sightings > SIGHTINGS_MAX) throw new Error('it reads for ever, and yields nothing')
   }
 
   /** Lets it happen. */
-  apply(choice: Choice): void {
-    const runner = this.#cpus[choice.cpu]!
-    const { operation, at, value, expected } = runner.access
-    let result = 0
-    if (choice.kind === 'death') this.#die(choice.cpu)
-    else if (choice.kind === 'timeout') result = WAIT_RESULT.timedOut
-    else result = this.#perform(choice.cpu, runner)
-    this.events?.push({ ...choice, access: { operation, at, value, expected }, result })
-    if (choice.kind === 'timeout') runner.status = 'ready'
-    if (runner.status === 'ready') this.#resume(choice.cpu, result)
+  apply({ kind, cpu }: Choice): void {
+    const runner = this.#cpus[cpu]!
+    const { frame } = runner
+    const { operation, at, value, expected } = frame.access
+    const inInterrupt = runner.outer !== undefined
+    const early = kind === 'timeout' && this.#someoneIsReady()
+    const result = this.#happen(kind, cpu, frame)
+    this.events?.push({
+      kind,
+      cpu,
+      access: { operation, at, value, expected },
+      result,
+      inInterrupt,
+    })
+    if (early) this.#earlyTimeoutsLeft--
+    if (kind === 'interrupt') this.#resume(cpu, runner.frame, 0)
+    else if (frame.status === 'ready') this.#resume(cpu, frame, result)
     this.steps++
     this.#check('invariant', this.#setup.invariant)
   }
 
+  #happen(kind: Choice['kind'], cpu: number, frame: Frame): number {
+    switch (kind) {
+      case 'step':
+        return this.#perform(cpu, frame)
+      case 'timeout':
+        frame.status = 'ready'
+        return WAIT_RESULT.timedOut
+      case 'interrupt':
+        this.#interruptsLeft--
+        this.#cpus[cpu]!.interrupt(this.#setup.interrupt!(cpu))
+        return 0
+      case 'death':
+        this.#die(cpu)
+        return 0
+    }
+  }
+
+  #someoneIsReady(): boolean {
+    return this.#cpus.some(({ frame }) => frame.status === 'ready')
+  }
+
   #die(cpu: number): void {
-    this.#cpus[cpu]!.status = 'dead'
+    this.#cpus[cpu]!.frame.status = 'dead'
     this.#setup.onDeath?.(cpu)
   }
 
   /** Makes the access of a CPU; gives its result. A CPU that begins to sleep is not ready after it. */
-  #perform(cpu: number, runner: Runner): number {
+  #perform(cpu: number, frame: Frame): number {
     const { memory } = this
-    const { operation, at, value, expected } = runner.access
+    const { operation, at, value, expected } = frame.access
     const old = memory[at]!
     switch (operation) {
       case 'load':
@@ -206,13 +248,15 @@ export class Execution {
         return old
       case 'wait':
         if (old !== expected) return WAIT_RESULT.notEqual
-        runner.status = 'waiting'
+        frame.status = 'waiting'
         return WAIT_RESULT.ok
       case 'notify':
         return this.#notify(at, value)
       case 'pause':
-        if (runner.news === 0) runner.status = 'paused'
-        runner.news = 0
+        if (frame.news === 0) frame.status = 'paused'
+        frame.news = 0
+        return WAIT_RESULT.ok
+      case 'boundary':
         return 0
     }
   }
@@ -227,63 +271,70 @@ export class Execution {
   #changed(writer: number, at: number, old: number): void {
     this.#memoryHash ^= mix(at + 1, old) ^ mix(at + 1, this.memory[at]!)
     for (const [cpu, runner] of this.#cpus.entries()) {
-      if (cpu === writer) continue
-      if (runner.status === 'paused') this.#wake(cpu)
-      else runner.news++
+      for (const frame of runner.frames) {
+        // What an interrupt writes is news to what it has interrupted.
+        if (cpu === writer && frame === runner.frame) continue
+        if (frame.status === 'paused') this.#wake(cpu, frame)
+        else frame.news++
+      }
     }
   }
 
   #notify(at: number, count: number): number {
     let woken = 0
-    for (const [cpu, { status, access }] of this.#cpus.entries()) {
-      if (status !== 'waiting' || access.at !== at || woken >= count) continue
-      this.#wake(cpu)
-      woken++
+    for (const [cpu, runner] of this.#cpus.entries()) {
+      for (const frame of runner.frames) {
+        if (frame.status !== 'waiting' || frame.access.at !== at || woken >= count) continue
+        this.#wake(cpu, frame)
+        woken++
+      }
     }
     return woken
   }
 
-  #wake(cpu: number): void {
-    this.#cpus[cpu]!.status = 'ready'
-    this.#resume(cpu, WAIT_RESULT.ok)
+  #wake(cpu: number, frame: Frame): void {
+    frame.status = 'ready'
+    if (frame === this.#cpus[cpu]!.frame) this.#resume(cpu, frame, WAIT_RESULT.ok)
+    else frame.result = WAIT_RESULT.ok
   }
 
-  /** Runs a program to its next access. */
-  #resume(cpu: number, result: number): void {
+  /** Runs a frame to its next access, and what it has interrupted after its end. */
+  #resume(cpu: number, frame: Frame, result: number): void {
     const runner = this.#cpus[cpu]!
     const outer = this.#running
     this.#running = cpu
     this.#sightings = 0
-    runner.seen = mix(runner.seen, result)
+    runner.saw(result)
+    let ended = true
     try {
-      const { done, value } = runner.program.next(result)
-      if (done === true) runner.status = 'ended'
-      else runner.access = value
+      let next = frame.program.next(result)
+      while (
+        next.done !== true &&
+        next.value.operation === 'boundary' &&
+        !this.#mayInterrupt(cpu)
+      ) {
+        next = frame.program.next(0)
+      }
+      ended = next.done === true
+      if (next.done !== true) frame.access = next.value
     } catch (error) {
-      runner.status = 'ended'
       const what = error instanceof Error ? error.message : String(error)
       this.failure ??= { kind: 'error', message: `CPU ${cpu} threw: ${what}` }
     }
     this.#running = outer
+    if (ended) this.#end(cpu, frame)
+  }
+
+  #end(cpu: number, frame: Frame): void {
+    const runner = this.#cpus[cpu]!
+    frame.status = 'ended'
+    if (runner.outer === undefined) return
+    const result = runner.return()
+    if (result !== undefined) this.#resume(cpu, runner.frame, result)
   }
 
   #check(kind: 'invariant' | 'books', look: (() => string | undefined) | undefined): void {
     const message = look?.()
     if (message !== undefined) this.failure ??= { kind, message }
   }
-}
-
-const STATUS_HASH: Readonly<Record<Status, number>> = {
-  ready: 1,
-  waiting: 2,
-  paused: 3,
-  ended: 4,
-  dead: 5,
-}
-
-/** Mixes a number into a 32-bit hash (the finalizer of MurmurHash3). */
-function mix(hash: number, value: number): number {
-  let h = Math.imul(hash ^ Math.imul(value, 0xcc9e2d51), 0x85ebca6b)
-  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35)
-  return h ^ (h >>> 16)
 }

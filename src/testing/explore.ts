@@ -2,6 +2,7 @@
 
 import { Execution, type Choice, type Event } from './execution.ts'
 import type { Failure, Scenario } from './scenario.ts'
+import { shrink } from './shrink.ts'
 import type { Strategy } from './strategy.ts'
 import { encodeSchedule, Replay } from './strategies/replay.ts'
 
@@ -13,7 +14,7 @@ export interface ExploreOptions {
   readonly onProgress?: (progress: { readonly runs: number; readonly steps: number }) => void
 }
 
-/** A schedule that fails. */
+/** A schedule that fails: the shortest that could be made of the one that was found. */
 export interface FoundFailure extends Failure {
   /** The schedule as one line, for `replay`. */
   readonly schedule: string
@@ -58,7 +59,7 @@ export function explore(
     const { execution, schedule } = run(scenario, strategy, false)
     runs++
     steps += execution.steps
-    if (execution.failure !== undefined) failure = replay(scenario, schedule)
+    if (execution.failure !== undefined) failure = shortest(scenario, schedule, execution.failure)
     if (runs % RUNS_PER_LOOK === 0) {
       const time = now()
       if (time - start >= budgetMs) break
@@ -79,6 +80,19 @@ export function explore(
     exhausted: !more && strategy.exhausted,
     failure,
   }
+}
+
+/** The failure with the shortest schedule that can be made of this one. */
+function shortest(
+  scenario: Scenario,
+  found: readonly Choice[],
+  { kind }: Failure,
+): FoundFailure | undefined {
+  const schedule = shrink(found, (strategy) => {
+    const { execution, schedule: choices } = run(scenario, strategy, false)
+    return execution.failure?.kind === kind ? choices : undefined
+  })
+  return replay(scenario, schedule)
 }
 
 /**

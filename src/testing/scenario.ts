@@ -8,6 +8,8 @@ export interface Watch {
   readonly saw: (value: number) => void
   /** It has changed the word `at`, which was `old`. */
   readonly wrote: (at: number, old: number) => void
+  /** Whose program runs now; -1 between two steps. */
+  readonly running: () => number
 }
 
 /** The programs of one run and what watches them. Made anew for each schedule. */
@@ -18,6 +20,8 @@ export interface Setup {
   readonly cpus: readonly Program[]
   /** Looked at after every access: a sentence that says what is broken, or nothing. */
   readonly invariant?: () => string | undefined
+  /** What an interrupt does on a CPU: see `Scenario.interruptible`. */
+  readonly interrupt?: (cpu: number) => Program
   /** Told that a CPU has died, when it has. */
   readonly onDeath?: (cpu: number) => void
   /** Looked at when every program has ended, or is dead. */
@@ -40,10 +44,20 @@ export interface Scenario {
   /** CPUs that may die, before any access of theirs. Default: none. */
   readonly mortal?: readonly number[]
   /**
-   * Whether timed waits end by themselves when nobody else can go on. False: a wake-up that would only
-   * be late counts as lost. Default: true.
+   * CPUs that may be interrupted before any access of theirs, and while they sleep: what
+   * `Setup.interrupt` gives runs in the middle of their program, and is not interrupted itself.
+   * Default: none.
+   */
+  readonly interruptible?: readonly number[]
+  /** How many interrupts may come, all together. Default: 1. */
+  readonly interruptsMax?: number
+  /**
+   * Whether timed waits and pauses end by themselves when nobody else can go on. False: a wake-up that
+   * would only be late counts as lost. Default: true.
    */
   readonly timeouts?: boolean
+  /** How many of them may end earlier, while others can go on. Default: 0. */
+  readonly earlyTimeouts?: number
   /** Accesses after which a run counts as a livelock. Default: 10,000. */
   readonly stepsMax?: number
 }

@@ -8,7 +8,8 @@ export interface Strategy {
   /** Prepares another run; false if there is nothing more to see, or no more was asked for. */
   nextRun(): boolean
   /**
-   * Chooses what happens next, as a place in `choices`, of which there is at least one; -1 ends the
+   * Chooses what happens next, as a place in `choices`, of which there is at least one, the steps before
+   * everything else; -1 ends the
    * run here, because what comes was seen before or is out of bounds. `last` is the CPU that made
    * the last step, or -1.
    */
@@ -23,4 +24,10 @@ export interface Strategy {
 export function isPreemption(choice: Choice, choices: readonly Choice[], last: number): boolean {
   if (choice.cpu === last || choice.kind !== 'step') return false
   return choices.some(({ kind, cpu }) => kind === 'step' && cpu === last)
+}
+
+/** How many of the choices are steps: they come first. */
+export function countSteps(choices: readonly Choice[]): number {
+  const other = choices.findIndex(({ kind }) => kind !== 'step')
+  return other < 0 ? choices.length : other
 }

@@ -32,9 +32,16 @@ export function formatFailure(scenario: Scenario, failure: FoundFailure): string
 }
 
 /** One access and its result, in a few words. */
-function tell({ kind, access, result }: Event, nameOf: (at: number) => string): string {
+function tell(event: Event, nameOf: (at: number) => string): string {
+  // Indented: in an interrupt.
+  return (event.inInterrupt ? '  ' : '') + tellPlain(event, nameOf)
+}
+
+function tellPlain({ kind, access, result }: Event, nameOf: (at: number) => string): string {
   const { operation, at, value, expected } = access
   if (kind === 'death') return 'dies'
+  if (kind === 'interrupt') return 'is interrupted'
+  if (kind === 'timeout' && operation === 'pause') return 'pause: time is over'
   const word = nameOf(at)
   if (kind === 'timeout') return `wait ${word}: time is over`
   switch (operation) {
@@ -62,5 +69,7 @@ function tell({ kind, access, result }: Event, nameOf: (at: number) => string): 
       return `notify ${word}: ${result} woken`
     case 'pause':
       return 'pause'
+    case 'boundary':
+      return 'nothing shared'
   }
 }

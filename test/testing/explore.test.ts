@@ -11,72 +11,13 @@ import {
   Random,
   replay,
   WAIT_RESULT,
-  type Access,
   type Bus,
-  type Choice,
-  type Execution,
   type Program,
   type Scenario,
   type Strategy,
 } from '../../src/testing.ts'
+import { collecting, EverySchedule } from '../support/testing-every.ts'
 import { mutex, type Mistake } from '../support/testing-mutex.ts'
-
-/** Every schedule, one by one, with no thought: what the clever one is held against. */
-class EverySchedule implements Strategy {
-  readonly name = 'every schedule'
-  readonly exhausted = true
-  readonly #path: { way: number; readonly ways: number }[] = []
-  #depth = -1
-
-  nextRun(): boolean {
-    if (this.#depth >= 0) {
-      while (this.#path.length > 0 && ++this.#path.at(-1)!.way === this.#path.at(-1)!.ways) {
-        this.#path.pop()
-      }
-      if (this.#path.length === 0) return false
-    }
-    this.#depth = 0
-    return true
-  }
-
-  choose(_execution: Execution, choices: readonly Choice[]): number {
-    const step = (this.#path[this.#depth] ??= { way: 0, ways: choices.length })
-    this.#depth++
-    return step.way
-  }
-
-  describe(): string {
-    return 'none'
-  }
-}
-
-/** A scenario whose ends are collected: memory, and what each CPU has read. */
-function collecting(
-  programs: readonly (readonly [keyof Bus, number, number])[][],
-  ends: Set<string>,
-): Scenario {
-  return {
-    name: 'collected',
-    words: 2,
-    setup: (memory) => {
-      const read: number[][] = programs.map(() => [])
-      return {
-        cpus: programs.map((operations, cpu): Program => {
-          return function* (bus) {
-            for (const [operation, at, value] of operations) {
-              const access = bus[operation] as (at: number, value: number, more: number) => Access
-              read[cpu]!.push(yield access.call(bus, at, value, value + 1))
-            }
-          }
-        }),
-        atEnd: () => {
-          ends.add(JSON.stringify([[...memory], read]))
-          return undefined
-        },
-      }
-    },
-  }
-}
 
 const operation = fc.tuple(
   fc.constantFrom<keyof Bus>('load', 'store', 'add', 'exchange', 'compareExchange', 'or', 'and'),

@@ -95,8 +95,12 @@ export class Exhaustive implements Strategy {
       if (isPreemption(choice, choices, last) && left <= 0) return
       ways.push(way)
     })
-    // First whoever ran: the first run has no preemption at all.
-    ways.sort((a, b) => Number(choices[b]!.cpu === last) - Number(choices[a]!.cpu === last))
+    // First whoever ran, last what is no step: in the first run nothing out of the ordinary happens.
+    const rank = (way: number): number => {
+      const { kind, cpu } = choices[way]!
+      return kind !== 'step' ? 2 : cpu === last ? 0 : 1
+    }
+    ways.sort((a, b) => rank(a) - rank(b))
     const fork = { ways, next: 0 }
     this.#forks.push(fork)
     return fork

@@ -6,7 +6,7 @@
  */
 
 import type { Choice, Execution } from '../execution.ts'
-import type { Strategy } from '../strategy.ts'
+import { countSteps, type Strategy } from '../strategy.ts'
 import { seededRandom } from './random.ts'
 
 /** How to draw. */
@@ -47,25 +47,29 @@ export class Pct implements Strategy {
   }
 
   choose(execution: Execution, choices: readonly Choice[]): number {
-    const { steps } = execution
-    this.#longest = Math.max(this.#longest, steps)
+    this.#longest = Math.max(this.#longest, execution.steps)
     const best = this.#best(choices)
-    const lowered = this.#moments.indexOf(steps)
+    const lowered = this.#moments.indexOf(execution.steps)
     if (lowered < 0) return best
     const { cpu } = choices[best]!
     // Below every priority that was drawn, and in order of falling.
     this.#priorities[cpu] = -1 - lowered
-    const death = choices.findIndex((choice) => choice.kind === 'death' && choice.cpu === cpu)
-    return death >= 0 && this.#random() < 0.5 ? death : this.#best(choices)
+    // Or something else happens at this moment, if anything can.
+    const steps = countSteps(choices)
+    const others = choices.length - steps
+    if (others === 0 || steps === 0 || this.#random() < 0.5) return this.#best(choices)
+    return steps + Math.floor(this.#random() * others)
   }
 
+  /** The highest of those who can go on; if nobody can, of those whose time may be over. */
   #best(choices: readonly Choice[]): number {
     let best = 0
-    choices.forEach(({ kind, cpu }, way) => {
+    const count = countSteps(choices) || choices.length
+    for (let way = 0; way < count; way++) {
+      const { cpu } = choices[way]!
       this.#priorities[cpu] ??= this.#random()
-      if (kind === 'death') return
       if (this.#priorities[cpu] > this.#priorities[choices[best]!.cpu]!) best = way
-    })
+    }
     return best
   }
 

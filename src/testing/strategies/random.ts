@@ -1,7 +1,7 @@
 /** Schedules by chance, from a seed: for spaces that are too large to see whole. */
 
 import type { Choice, Execution } from '../execution.ts'
-import type { Strategy } from '../strategy.ts'
+import { countSteps, type Strategy } from '../strategy.ts'
 
 /** A small generator for run `run` of a seed (mulberry32): the same numbers everywhere. */
 export function seededRandom(seed: number, run: number): () => number {
@@ -15,7 +15,7 @@ export function seededRandom(seed: number, run: number): () => number {
   }
 }
 
-/** Each choice with the same chance, but deaths seldom. */
+/** Each step with the same chance, and seldom something else. */
 export class Random implements Strategy {
   readonly name = 'random'
   readonly exhausted = false
@@ -36,10 +36,10 @@ export class Random implements Strategy {
   }
 
   choose(_execution: Execution, choices: readonly Choice[]): number {
-    const steps = choices.filter(({ kind }) => kind !== 'death').length
-    // One run in two has a death somewhere in fifty steps.
-    const dies = choices.length > steps && this.#random() < 0.01
-    const [from, count] = dies ? [steps, choices.length - steps] : [0, steps]
+    const steps = countSteps(choices)
+    // One run in two has an interrupt, a death or an early timeout somewhere in fifty steps.
+    const happens = steps === 0 || (choices.length > steps && this.#random() < 0.01)
+    const [from, count] = happens ? [steps, choices.length - steps] : [0, steps]
     return from + Math.floor(this.#random() * count)
   }
 

@@ -4,9 +4,18 @@ import { IpiError } from '../../base/errors.ts'
 import type { Choice, Execution } from '../execution.ts'
 import type { Strategy } from '../strategy.ts'
 
-const LETTER: Readonly<Record<Choice['kind'], string>> = { step: '', timeout: 't', death: 'd' }
+const LETTER: Readonly<Record<Choice['kind'], string>> = {
+  step: '',
+  timeout: 't',
+  interrupt: 'i',
+  death: 'd',
+}
+const KIND = new Map(Object.entries(LETTER).map(([kind, letter]) => [letter, kind]))
 
-/** A schedule as one line: `0*3 1 d0 t1` is three steps of CPU 0, one of 1, a death, a timeout. */
+/**
+ * A schedule as one line: `0*3 1 i0 t1 d0` is three steps of CPU 0, one of 1, an interrupt, a timeout,
+ * a death.
+ */
 export function encodeSchedule(choices: readonly Choice[]): string {
   const parts: string[] = []
   let count = 0
@@ -26,15 +35,14 @@ export function decodeSchedule(line: string): Choice[] {
     .trim()
     .split(/\s+/)
     .flatMap((part) => {
-      const match = /^([td]?)(\d+)(?:\*(\d+))?$/.exec(part)
+      const match = /^([tid]?)(\d+)(?:\*(\d+))?$/.exec(part)
       if (match === null) {
         throw new IpiError(
           'IPI_INVALID_ARGUMENT',
-          `"${part}" is no part of a schedule: 0*3 1 d0 t1`,
+          `"${part}" is no part of a schedule: 0*3 1 i0 t1 d0`,
         )
       }
-      const kind = match[1] === 't' ? 'timeout' : match[1] === 'd' ? 'death' : 'step'
-      const choice: Choice = { kind, cpu: Number(match[2]) }
+      const choice = { kind: KIND.get(match[1]!) as Choice['kind'], cpu: Number(match[2]) }
       return Array.from({ length: Number(match[3] ?? 1) }, () => choice)
     })
 }
