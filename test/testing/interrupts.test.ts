@@ -171,6 +171,8 @@ describe('an interrupt', () => {
     assert.equal(explore(scenario(true), new Exhaustive()).failure, undefined)
     assert.deepEqual([...new Set(results)].toSorted(), [WAIT_RESULT.ok, WAIT_RESULT.notEqual])
     assert.equal(explore(scenario(false), new Exhaustive()).failure?.kind, 'lost wake-up')
+    assert.equal(replay(scenario(true), '0 i0 1*3 0'), undefined)
+    assert.equal(results.at(-1), WAIT_RESULT.ok, 'notified while it was interrupted')
   })
 
   test('ends a pause: what it has done may be what the loop looks for', () => {
