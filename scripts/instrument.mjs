@@ -8,10 +8,13 @@
 //   core.state = x             ->  (($o = core).$set_state ? yield* $o.$set_state(x) : ($o.state = x))
 //   words[at]                  ->  $peek(words, at)          no choice here, but part of what was seen
 //   list.filter((x) => …)      ->  (yield* $array.filter(list, …))
+//   async f() { … }            ->  *f() { return yield* $async(function* () { … }) }
+//   await x                    ->  (yield* $await(x))
+//   Promise                    ->  one whose jobs an explored event loop runs
 //
 // Which functions may touch memory is worked out by name, for all classes together: a name that is
 // wrongly suspected costs time and nothing else, because what was called says what it gave. Where a
-// generator cannot be (constructors, async functions), accesses are made at once.
+// generator cannot be (constructors), accesses are made at once.
 
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -156,11 +159,12 @@ function nameOf(key) {
 
 /** Whether a function can be a generator. */
 function canYield(fn) {
-  return !fn.async && fn.parent.kind !== 'constructor'
+  return fn.parent.kind !== 'constructor'
 }
 
 /** Whether a function, by what stands in it and not in functions inside, may touch memory. */
 function mayTouch(fn, module) {
+  if (fn.async) return true
   const look = (node) => {
     if (node !== fn && isFunction(node)) return false
     return touches(node, module) || children(node).some(look)
@@ -234,7 +238,7 @@ function findYielding(module) {
 function print(module) {
   const { tree, file } = module
   const up = '../'.repeat(file.split('/').length - 1)
-  const header = `import { $arm, $array, $Gen, $op, $now, $run, $peek } from '${up}${runtime}'\nlet $t, $o\n`
+  const header = `import { $arm, $array, $async, $await, $Gen, $now, $op, $pause, $peek, $Promise as Promise, $run, $wait } from '${up}${runtime}'\nlet $t, $o\n`
   return header + render(tree, module, { yields: false })
 }
 
@@ -269,6 +273,8 @@ function render(node, module, context) {
       return renderAssignment(node, module, context)
     case 'VariableDeclaration':
       return renderDeclaration(node, module, context)
+    case 'AwaitExpression':
+      return `(yield* $await(${render(node.argument, module, context)}))`
     default:
       return inner(node, module, context)
   }
@@ -288,15 +294,16 @@ function renderFunction(node, module) {
   const params = `(${node.params.map((param) => render(param, module, context)).join(', ')})`
   const block = node.body.type === 'BlockStatement'
   const content = render(node.body, module, context)
-  const body = block ? `{ ${locals}${content.slice(1)}` : `{ ${locals}return (${content}) }`
+  const plain = block ? `{ ${locals}${content.slice(1)}` : `{ ${locals}return (${content}) }`
+  const body = node.async ? `{ return yield* $async((function* () ${plain}).bind(this)) }` : plain
   if (node.type === 'ArrowFunctionExpression') {
     if (node.yields === true) return `(function* ${params} ${body}).bind(this)`
-    return `(${node.async ? 'async ' : ''}${params} => ${body})`
+    return `(${params} => ${body})`
   }
   if (node.parent.type === 'MethodDefinition' || node.parent.method === true)
     return `${params} ${body}`
   const star = node.yields === true ? '*' : ''
-  return `${node.async ? 'async ' : ''}function${star} ${node.id?.name ?? ''}${params} ${body}`
+  return `function${star} ${node.id?.name ?? ''}${params} ${body}`
 }
 
 function renderMethod(node, module) {
@@ -316,7 +323,7 @@ function renderMethod(node, module) {
     return `${plain}\n    ${generator}`
   }
   const star = value.yields === true ? '*' : ''
-  return `${before}${value.async ? 'async ' : ''}${star}${keyText}${renderFunction(value, module)}`
+  return `${before}${star}${keyText}${renderFunction(value, module)}`
 }
 
 function renderCall(node, module, context) {
@@ -325,6 +332,8 @@ function renderCall(node, module, context) {
   if (callee.type === 'Identifier' && module.operations.has(callee.name)) {
     const name = module.operations.get(callee.name)
     if (name === 'waitAsync') return `(yield* $arm(${args.join(', ')}))`
+    if (context.yields && name === 'wait') return `(yield* $wait(${args.join(', ')}))`
+    if (context.yields && name === 'pause') return '(yield* $pause())'
     const operation = [`'${name}'`, ...args].join(', ')
     return context.yields ? `(yield $op(${operation}))` : `$now(${operation})`
   }

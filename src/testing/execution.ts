@@ -63,6 +63,10 @@ export class Execution {
       saw: (value) => this.#saw(value),
       wrote: (at, old) => this.#changed(this.#running, at, old),
       running: () => this.#running,
+      wake: (cpu) => {
+        const { frame } = this.#cpus[cpu]!
+        if (frame.status === 'waiting') this.#wake(cpu, frame)
+      },
     })
     this.memory = this.#setup.memory ?? memory
     this.#cpus.push(...this.#setup.cpus.map((program) => new Runner(program)))

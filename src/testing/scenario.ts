@@ -10,6 +10,8 @@ export interface Watch {
   readonly wrote: (at: number, old: number) => void
   /** Whose program runs now; -1 between two steps. */
   readonly running: () => number
+  /** Something from outside wakes a CPU that waits, as an event does; gives `WAIT_RESULT.ok`. */
+  readonly wake: (cpu: number) => void
 }
 
 /** The programs of one run and what watches them. Made anew for each schedule. */

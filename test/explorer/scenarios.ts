@@ -40,10 +40,14 @@ interface Story {
   readonly onDeath?: (cpu: number) => void
 }
 
-/** CPUs that may die, and CPUs that are not up at first. */
+/** What may happen to whom: see `Scenario` and `MachineShape`. */
 interface Fates {
   readonly mortal?: readonly number[]
+  readonly interruptible?: readonly number[]
+  readonly interruptsMax?: number
+  readonly earlyTimeouts?: number
   readonly down?: readonly number[]
+  readonly clock?: boolean
 }
 
 function scenario(
@@ -52,8 +56,10 @@ function scenario(
   preemptions: number,
   cpus: number,
   tell: (machine: ExploredMachine) => Story,
-  { mortal = [], down = [], ...options }: MachineOptions & Fates = {},
+  fates: MachineOptions & Fates = {},
 ): KernelScenario {
+  const { mortal, interruptible, interruptsMax, earlyTimeouts, ...more } = fates
+  const { down = [], clock = false, ...options } = more
   return {
     ids,
     name,
@@ -63,11 +69,14 @@ function scenario(
       const blank = new BlankMemory(rooms, cpus, options)
       return {
         name: `${ids.join(', ')} ${name}`,
-        timeouts: false,
-        mortal,
+        timeouts: clock,
+        mortal: mortal ?? [],
+        interruptible: interruptible ?? [],
+        interruptsMax: interruptsMax ?? 1,
+        earlyTimeouts: earlyTimeouts ?? 0,
         nameOf: (at) => machine!.nameOf(at),
         setup: (_memory, watch) => {
-          machine = new ExploredMachine(rooms, cpus, blank, watch, options, down)
+          machine = new ExploredMachine(rooms, blank, watch, { cpus, options, down, clock })
           const { programs, ...rest } = tell(machine)
           return machine.setup(programs, rest)
         },

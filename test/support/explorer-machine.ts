@@ -3,6 +3,7 @@
  * scripts/instrument.mjs, on one memory, with event loops that are loops.
  */
 
+import type * as controlRoom from '../../src/kernel/control.ts'
 import type * as configRoom from '../../src/kernel/config.ts'
 import type * as apicSetupRoom from '../../src/kernel/apic-setup.ts'
 import type * as deathRoom from '../../src/kernel/death.ts'
@@ -13,10 +14,14 @@ import type * as memoryRoom from '../../src/hardware/machine-memory.ts'
 import type * as pageRoom from '../../src/hardware/apic/page.ts'
 import type * as requestRoom from '../../src/kernel/request.ts'
 import type * as secondaryRoom from '../../src/kernel/secondary.ts'
-import type { Platform } from '../../src/hardware/platform.ts'
 import type { MachineOptions } from '../../src/kernel/config.ts'
+import type { SharedOptions } from '../../src/kernel/protocol.ts'
 import { Bus, type Access, type Setup, type Watch } from '../../src/testing.ts'
-import { armed, useWatch, $Gen, $run } from './explorer-runtime.ts'
+import { unhandledRejection, usePromises } from './explorer-promises.ts'
+import { $await, $run, armed, useClock, useWatch, type Clock } from './explorer-runtime.ts'
+import { ExploredThread, go } from './explorer-thread.ts'
+
+export { go } from './explorer-thread.ts'
 
 /** What a program of a CPU is: as `Program`, but the accesses come from the kernel. */
 export type KernelProgram = (kernel: kernelRoom.Kernel) => Generator<Access, void, number>
@@ -24,6 +29,7 @@ export type KernelProgram = (kernel: kernelRoom.Kernel) => Generator<Access, voi
 /** The instrumented modules: the real code, or a copy with a fault in it. */
 export interface Rooms {
   readonly config: typeof configRoom
+  readonly control: typeof controlRoom
   readonly apicSetup: typeof apicSetupRoom
   readonly functions: typeof functionsRoom
   readonly kernel: typeof kernelRoom
@@ -41,6 +47,7 @@ export async function loadRooms(folder = 'explored'): Promise<Rooms> {
     import(new URL(`../../${folder}/${file}.js`, import.meta.url).href) as Promise<never>
   return {
     config: await load('kernel/config'),
+    control: await load('kernel/control'),
     apicSetup: await load('kernel/apic-setup'),
     functions: await load('kernel/functions'),
     kernel: await load('kernel/kernel'),
@@ -53,16 +60,28 @@ export async function loadRooms(folder = 'explored'): Promise<Rooms> {
   }
 }
 
-/** Goes on with what a call of instrumented code gave. */
-export function* go<T>(given: T): Generator<Access, T, number> {
-  const result: unknown = given instanceof $Gen ? yield* given : given
-  return result as T
-}
-
 /** At once: for preparing and for looking. */
 export function now<T>(given: T): T {
   return $run(given) as T
 }
+
+/** Awaits in a program: what instrumented code gave is a promise. */
+export function* awaits<T>(given: T): Generator<Access, Awaited<T>, number> {
+  return yield* $await(yield* go(given))
+}
+
+/** How a machine differs from the usual one. */
+export interface MachineShape {
+  readonly cpus: number
+  readonly options: MachineOptions
+  /** CPUs that are not up at first. */
+  readonly down: readonly number[]
+  /** Whether time passes. */
+  readonly clock: boolean
+}
+
+/** A word of CPU 0's page that nobody uses: the time, in microseconds. */
+const CLOCK = 608
 
 /** The memory of a machine before anybody has touched it: used again for each schedule. */
 export class BlankMemory {
@@ -88,40 +107,35 @@ export class ExploredMachine {
   readonly words: Int32Array<SharedArrayBuffer>
   readonly #rooms: Rooms
   readonly #watch: Watch
-  readonly #deferred: (() => unknown)[][] = []
+  readonly #shared: SharedOptions
+  readonly #clock: Clock
+  readonly #threads: ExploredThread[] = []
   /** CPUs that are not up at first. */
-  readonly #down = new Set<number>()
-  /** CPUs whose threads have ended. */
-  readonly #left = new Set<number>()
+  readonly #down: readonly number[]
 
-  constructor(
-    rooms: Rooms,
-    cpus: number,
-    blank: BlankMemory,
-    watch: Watch,
-    options: MachineOptions = {},
-    down: readonly number[] = [],
-  ) {
+  constructor(rooms: Rooms, blank: BlankMemory, watch: Watch, shape: MachineShape) {
+    const { cpus, options, down } = shape
+    const { CPU, CPU_STATE, HEADER } = rooms.layout
     this.#rooms = rooms
     this.#watch = watch
-    armed.clear()
-    useWatch(undefined)
-    const { CPU, CPU_STATE, HEADER } = rooms.layout
-    const shared = rooms.config.sharedOptions({ watchdogMs: Infinity, haltPollMs: 0, ...options })
+    this.#down = down
+    this.#shared = rooms.config.sharedOptions({ watchdogMs: Infinity, haltPollMs: 0, ...options })
     const memory = blank.clean()
     this.words = memory.words
+    this.#clock = this.#makeClock(shape.clock, memory.cpuPage(0) + CLOCK)
+    armed.clear()
+    useWatch(undefined)
+    useClock(this.#clock)
+    usePromises((job) => this.#threads[watch.running()]!.jobs.push(job))
     for (let cpu = 0; cpu < cpus; cpu++) {
       now(memory.setCpu(HEADER.presentMask, cpu))
       this.words[memory.cpuPage(cpu) + CPU.incarnation] = cpu + 1
     }
     this.kernels = Array.from({ length: cpus }, (_, cpu) => {
-      const own = now(rooms.memory.MachineMemory.attach(memory.buffer))
-      const functions = new rooms.functions.FunctionTable()
-      const kernel = new rooms.kernel.Kernel(own, cpu, this.#platform(cpu), functions, shared)
+      const kernel = this.#makeKernel(cpu)
       if (down.includes(cpu)) {
         this.words[kernel.cpu.page + CPU.callQueue] = rooms.request.CLOSED
         kernel.cpu.core.state = CPU_STATE.waitingForSipi
-        this.#down.add(cpu)
         return kernel
       }
       now(rooms.apicSetup.setupLocalApic(kernel.cpu, kernel.senders.driver))
@@ -134,65 +148,66 @@ export class ExploredMachine {
     for (const { cpu } of this.kernels) if (!down.includes(cpu.id)) now(cpu.localIrqEnable())
   }
 
-  /** Time stands still, and there is one processor: nobody spins. */
-  #platform(cpu: number): Platform {
-    const deferred: (() => unknown)[] = (this.#deferred[cpu] = [])
-    const refuse = (): never => {
-      throw new Error('not in a scenario')
-    }
+  #makeKernel(cpu: number): kernelRoom.Kernel {
+    const { memory, functions, kernel } = this.#rooms
+    const thread = new ExploredThread(this.#clock)
+    this.#threads.push(thread)
+    return new kernel.Kernel(
+      now(memory.MachineMemory.attach(this.words.buffer)),
+      cpu,
+      thread.platform(),
+      new functions.FunctionTable(),
+      this.#shared,
+    )
+  }
+
+  #makeClock(moves: boolean, at: number): Clock {
+    const { CPU_STATE } = this.#rooms.layout
     return {
-      now: () => 0,
-      mayBlock: true,
-      processors: 1,
-      startTimer: () => ({ cancel: () => undefined }),
-      defer: (callback) => void deferred.push(callback),
-      sleptMs: () => Number.NaN,
-      keepAlive: () => undefined,
-      createChannel: refuse,
-      adoptPort: refuse,
-      startThread: refuse,
-      adoptThread: refuse,
-      isCloneable: () => true,
-      warn: () => undefined,
-      onThreadExit: () => () => undefined,
-      publish: () => undefined,
+      moves,
+      now: () => {
+        if (moves) this.#watch.saw(this.words[at]!)
+        return this.words[at]! / 1000
+      },
+      advance: (to) => this.write(at, Math.max(this.words[at]!, Math.ceil(to * 1000))),
+      mayRest: () => {
+        const kernel = this.kernels[this.#watch.running()]
+        return kernel !== undefined && kernel.cpu.core.state === CPU_STATE.stopped
+      },
     }
   }
 
-  /** The setup of programs, one per CPU; each runs and then idles under its event loop. */
+  /** The setup of programs, one per CPU; each runs, may await, and then idles under its event loop. */
   setup(programs: readonly KernelProgram[], more: Omit<Setup, 'cpus' | 'memory'> = {}): Setup {
-    const down = this.#down
-    const eventLoop = (cpu: number): Generator<Access, void, number> => this.#eventLoop(cpu)
     useWatch(this.#watch)
+    const { CPU } = this.#rooms.layout
     return {
       memory: this.words,
       cpus: programs.map((program, cpu) => {
         const kernel = this.kernels[cpu]!
-        return function* () {
-          if (!down.has(cpu)) yield* go(kernel.idle.start())
+        const isUp = !this.#down.includes(cpu)
+        const main = function* (): Generator<Access, void, number> {
+          if (isUp) yield* go(kernel.idle.start())
           yield* program(kernel)
-          yield* eventLoop(cpu)
         }
+        return () => this.#threads[cpu]!.run(main, this.words, kernel.cpu.page + CPU.doorbell)
       }),
+      interrupt: (cpu) => () => this.#interrupt(cpu),
+      onDeath: (cpu) => this.#buryLater(cpu),
       ...more,
       atEnd: () => this.#books() ?? more.atEnd?.(),
     }
   }
 
-  *#eventLoop(cpu: number): Generator<Access, void, number> {
-    const deferred = this.#deferred[cpu]!
-    const { memory } = this.kernels[cpu]!.cpu
-    const at = memory.cpuPage(cpu) + this.#rooms.layout.CPU.doorbell
-    for (;;) {
-      for (let next = deferred.shift(); next !== undefined; next = deferred.shift()) {
-        yield* go(next())
-      }
-      const wait = armed.get(at)
-      if (wait === undefined || this.#left.has(cpu)) return
-      yield new Bus().idle(at, wait.expected)
-      armed.delete(at)
-      yield* go(wait.onRing())
-    }
+  /** A forced entry: whatever may be taken now. */
+  *#interrupt(cpu: number): Generator<Access, void, number> {
+    yield* go(this.kernels[cpu]!.cpu.core.deliverInterrupts('forced'))
+  }
+
+  /** The end of a thread is an event of CPU 0's event loop. */
+  #buryLater(dead: number): void {
+    this.#threads[0]!.deferred.push(() => this.bury(this.kernels[0]!, dead))
+    this.#watch.wake(0)
   }
 
   /** Nothing is left over: no attention, no request, nothing in service. */
@@ -201,7 +216,8 @@ export class ExploredMachine {
     for (const { cpu, book } of this.kernels) {
       const { memory, id, page } = cpu
       const word = (field: number): number => this.words[page + field]!
-      if (word(CPU.state) === CPU_STATE.dead) continue
+      const state = word(CPU.state)
+      if (state === CPU_STATE.dead || state === CPU_STATE.stopped) continue
       for (const field of ['attention', 'callQueue', 'completions', 'nmiPosts'] as const) {
         if (word(CPU[field]) !== 0) return `${field} of CPU ${id} is ${word(CPU[field])}`
       }
@@ -213,7 +229,8 @@ export class ExploredMachine {
       }
       if (book.freeCount !== memory.slotCount) return `CPU ${id} misses slots`
     }
-    return undefined
+    const rejection = unhandledRejection()
+    return rejection === undefined ? undefined : `nobody has caught ${String(rejection)}`
   }
 
   /** Writes a word that programs look at, from outside of them. */
@@ -253,7 +270,7 @@ export class ExploredMachine {
     yield* go(kernel.cpu.localIrqDisable())
     yield* go(secondary.takeCpuDown())
     yield* this.bury(kernel, kernel.cpu.id)
-    this.#left.add(kernel.cpu.id)
+    this.#threads[kernel.cpu.id]!.hasLeft = true
   }
 
   /** The name of a word, for tables. */

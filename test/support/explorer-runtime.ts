@@ -4,17 +4,12 @@
  */
 
 import { WAIT } from '../../src/testing/access.ts'
-import type { Access, Operation, Watch } from '../../src/testing.ts'
+import { WAIT_RESULT, type Access, type Operation, type Watch } from '../../src/testing.ts'
+import { $Gen } from './explorer-promises.ts'
+
+export { $async, $await, $Gen, $Promise } from './explorer-promises.ts'
 
 type Words = Int32Array<SharedArrayBuffer>
-
-/** The class of all generators. */
-export const $Gen = function (): void {} as unknown as {
-  new (): Generator<Access, unknown, number>
-}
-Object.defineProperty($Gen, 'prototype', {
-  value: Object.getPrototypeOf(function* () {}).prototype as object,
-})
 
 /** The explorer, told of accesses that are made at once, and of plain reads. */
 let watch: Watch | undefined
@@ -22,6 +17,49 @@ let watch: Watch | undefined
 /** Who is told from now on: nobody, while a machine is made. */
 export function useWatch(next: Watch | undefined): void {
   watch = next
+}
+
+/** What instrumented code needs of its machine. */
+export interface Clock {
+  /** Whether time passes: then waits and loops with a deadline may find that it is over. */
+  readonly moves: boolean
+  readonly now: () => number
+  readonly advance: (to: number) => void
+  /** Whether a thread that sleeps on this word may do so for ever. */
+  readonly mayRest: (at: number) => boolean
+}
+
+let clock: Clock = { moves: false, now: () => 0, advance: () => undefined, mayRest: () => false }
+
+/** Whose time it is from now on. */
+export function useClock(next: Clock): void {
+  clock = next
+}
+
+/** How far a clock moves while somebody spins, in milliseconds. */
+const TICK_MS = 1
+
+/** `wait`: asleep until somebody notifies, or until its time is over. */
+export function* $wait(
+  words: Words,
+  index: number,
+  expected: number,
+  ms: number,
+): Generator<Access, number, number> {
+  const until = clock.now() + ms
+  const timed = clock.moves && ms < Infinity
+  const access = $op('wait', words, index, expected, timed ? 1 : Infinity)
+  const rests = !timed && clock.mayRest(access.at)
+  const result = yield rests ? { ...access, value: WAIT.idle } : access
+  if (result === WAIT_RESULT.timedOut) clock.advance(until)
+  return result
+}
+
+/** `pause`: a turn of a loop that looks at memory or at the clock. */
+export function* $pause(): Generator<Access, void, number> {
+  const value = clock.moves ? WAIT.timed : WAIT.forEver
+  const result = yield { operation: 'pause', at: 0, value, expected: 0 }
+  if (result === WAIT_RESULT.timedOut) clock.advance(clock.now() + TICK_MS)
 }
 
 /** Names of hardware/memory.ts, as operations. */
