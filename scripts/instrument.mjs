@@ -55,8 +55,10 @@ const { parse } = await import('acorn')
 /** What a function needs for the calls and reads in it. */
 const locals = 'let $t, $o; '
 
+/** What applications put in: scenarios put in generators. */
+const callbacks = ['handler', 'onSchedule']
 /** Everything that is known of all files. */
-const names = { yielding: new Set(), getters: new Set(), setters: new Set() }
+const names = { yielding: new Set(callbacks), getters: new Set(), setters: new Set() }
 
 const files = rooms.flatMap((room) =>
   readdirSync(join(from, room), { recursive: true })

@@ -11,7 +11,7 @@ import { ATTENTION, CPU, CPU_STATE } from './layout.ts'
 import { ATOMIC_LOOK_EVERY, type SafepointCredit } from './apic/interrupts.ts'
 import type { LocalApic } from './apic/local-apic.ts'
 import type { MachineMemory } from './machine-memory.ts'
-import { load, store, wait, type SharedWords } from './memory.ts'
+import { add, load, notifyAll, store, wait, type SharedWords } from './memory.ts'
 
 /** How the core came to look for interrupts. */
 export type EntryPath = 'safepoint' | 'eventLoop' | 'forced'
@@ -49,6 +49,8 @@ export class Core {
   #shadow = false
   #softAttention = 0
   #path: EntryPath = 'safepoint'
+  /** How often something was taken: a halt ends when this changes. */
+  #takings = 0
   #retired = false
   /**
    * While true an INIT stays latched, as it does in system-management mode: a thread cannot throw
@@ -156,12 +158,25 @@ export class Core {
     const outerPath = this.#path
     this.#path = path
     try {
-      return this.#deliver()
+      const taken = this.#deliver()
+      if (taken) this.#takings++
+      if (taken && path === 'forced') this.#endHalt()
+      return taken
     } finally {
       this.#path = outerPath
       // What is kept from us by a flag or a priority may be let through before the next safepoint.
       if (!this.#anyWaiting) this.#safepoints.left = ATOMIC_LOOK_EVERY - 1
     }
+  }
+
+  /**
+   * What was taken by force came into the middle of something. If that was about to sleep, or slept, it
+   * must look again: nobody else will ring for what is taken already.
+   */
+  #endHalt(): void {
+    if (this.state !== CPU_STATE.halted) return
+    add(this.#words, this.#page + CPU.doorbell, 1)
+    notifyAll(this.#words, this.#page + CPU.doorbell)
   }
 
   get #anyWaiting(): boolean {
@@ -289,22 +304,26 @@ export class Core {
 
   /**
    * HLT: blocks until an interrupt that the flags let through, an NMI, an INIT, or attention of the
-   * other kinds; takes it, and gives true. Gives false if `timeoutMs` passed first. STI followed by
-   * this loses nothing: the doorbell is read, then everything is harvested, then the thread blocks
-   * on the value read; a sender who posts after the harvest has changed it.
+   * other kinds; takes it, or finds it taken by force, and gives true. Gives false if `timeoutMs`
+   * passed first. STI followed by this loses nothing: the doorbell is read, then everything is
+   * harvested, then the thread blocks on the value read; a sender who posts after the harvest has
+   * changed it.
    */
   hlt(timeoutMs: number, now: () => number): boolean {
     if (this.#retired) return false
     const outerState = this.state
     const deadline = now() + timeoutMs
+    // The shadow ends here: what is forced in from here on ends the halt.
+    const takings = this.#takings
     this.#shadow = false
     this.state = CPU_STATE.halted
     let woken = false
     for (let rest = timeoutMs; ; rest = deadline - now()) {
       const doorbell = this.doorbell
-      woken = this.sleep(doorbell, rest)
+      woken = takings !== this.#takings || this.sleep(doorbell, rest)
       if (woken || rest <= 0) break
     }
+    woken ||= takings !== this.#takings
     // A sender that read `halted` has rung. One that reads a parked state from here on finds the
     // doorbell's asynchronous wait armed, or notified already and about to look.
     this.state = outerState

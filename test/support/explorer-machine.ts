@@ -285,6 +285,9 @@ export class ExploredMachine {
     }
     if (at < memory.apicPage(0)) return find(layout.HEADER, at)
     for (const { cpu } of this.kernels) {
+      if (at >= memory.apicPage(cpu.id) && at < cpu.page) {
+        return `apic${cpu.id}.${((at - memory.apicPage(cpu.id)) * 4).toString(16)}h`
+      }
       const first = memory.slots(cpu.id)
       if (at < cpu.page + layout.PAGE_WORDS) return `${find(layout.CPU, at - cpu.page)}${cpu.id}`
       if (at < first + memory.slotCount * memory.slotWords) {

@@ -1,0 +1,148 @@
+/**
+ * What a scenario of the real code is, and the words in which one is told. Waits never end by themselves
+ * unless its clock passes, so that a wake-up which would only be late counts as lost.
+ */
+
+import type { IpiError } from '../../src/base/errors.ts'
+import type { MachineOptions } from '../../src/kernel/config.ts'
+import type { Kernel } from '../../src/kernel/kernel.ts'
+import { Bus, type Access, type Scenario } from '../../src/testing.ts'
+import {
+  BlankMemory,
+  ExploredMachine,
+  go,
+  now,
+  type KernelProgram,
+  type Rooms,
+} from '../support/explorer-machine.ts'
+
+/** A scenario of the real code, for whichever copy of it. */
+export interface KernelScenario {
+  /** Rows of docs/races.md. */
+  readonly ids: readonly string[]
+  readonly name: string
+  /** Preemptions that `npm test` allows: as many as take seconds. */
+  readonly preemptions: number
+  readonly on: (rooms: Rooms) => Scenario
+}
+
+/** What a scenario does, once the machine stands. */
+export interface Story {
+  readonly programs: readonly KernelProgram[]
+  readonly invariant?: () => string | undefined
+  readonly atEnd?: () => string | undefined
+  readonly onDeath?: (cpu: number) => void
+}
+
+/** What may happen to whom: see `Scenario` and `MachineShape`. */
+export interface Fates {
+  readonly mortal?: readonly number[]
+  readonly interruptible?: readonly number[]
+  readonly interruptsMax?: number
+  readonly earlyTimeouts?: number
+  readonly down?: readonly number[]
+  readonly clock?: boolean
+}
+
+/** Makes a scenario of a story, told anew for each schedule. */
+export function scenario(
+  ids: readonly string[],
+  name: string,
+  preemptions: number,
+  cpus: number,
+  tell: (machine: ExploredMachine) => Story,
+  fates: MachineOptions & Fates = {},
+): KernelScenario {
+  const { mortal, interruptible, interruptsMax, earlyTimeouts, ...more } = fates
+  const { down = [], clock = false, ...options } = more
+  return {
+    ids,
+    name,
+    preemptions,
+    on: (rooms) => {
+      let machine: ExploredMachine | undefined
+      const blank = new BlankMemory(rooms, cpus, options)
+      return {
+        name: `${ids.join(', ')} ${name}`,
+        timeouts: clock,
+        mortal: mortal ?? [],
+        interruptible: interruptible ?? [],
+        interruptsMax: interruptsMax ?? 1,
+        earlyTimeouts: earlyTimeouts ?? 0,
+        nameOf: (at) => machine!.nameOf(at),
+        setup: (_memory, watch) => {
+          machine = new ExploredMachine(rooms, blank, watch, { cpus, options, down, clock })
+          const { programs, ...rest } = tell(machine)
+          return machine.setup(programs, rest)
+        },
+      }
+    },
+  }
+}
+
+/** For accesses that are none of the kernel's. Each stands until its turn comes: one for each. */
+export const bus = (): Bus => new Bus()
+
+/** Two vectors of applications. */
+export const FIRST = 0x60
+export const SECOND = 0xa5
+/** A word of a CPU's page that nobody uses. */
+export const WORK = 600
+
+/** Counts what a CPU takes of each vector. */
+export function counting({ idt }: Kernel, ...vectors: number[]): Map<number, number> {
+  const counts = new Map(vectors.map((vector) => [vector, 0]))
+  for (const vector of vectors) {
+    now(idt.requestIrq(vector, 'counted', () => void counts.set(vector, counts.get(vector)! + 1)))
+  }
+  return counts
+}
+
+/** Gives the sentence unless something holds. */
+export const expect = (holds: boolean, otherwise: () => string): string | undefined =>
+  holds ? undefined : otherwise()
+
+/** Does nothing but idle. */
+export const idle: KernelProgram = function* () {}
+
+/** Sends a vector to a CPU. */
+export const sends =
+  (target: number, vector: number): KernelProgram =>
+  (kernel) =>
+    go(kernel.senders.sendIpiCpu(target, vector))
+
+/** Shares a function with all CPUs; gives what it was called with, in order. */
+export function sharing(machine: ExploredMachine): unknown[] {
+  const calls: unknown[] = []
+  for (const { functions } of machine.kernels) {
+    functions.register('f', (info: unknown) => {
+      calls.push(info)
+      return info
+    })
+  }
+  return calls
+}
+
+/** Halts until something holds, as one should: nothing comes between the look and the halt. */
+export const halts = (until: () => boolean): KernelProgram =>
+  function* ({ cpu }) {
+    yield* go(cpu.localIrqDisable())
+    while (!until()) {
+      yield* go(cpu.safeHalt())
+      yield* go(cpu.localIrqDisable())
+    }
+    yield* go(cpu.localIrqEnable())
+  }
+
+/** How a call ends: what it gave, or the code of its error. */
+export function* outcome(
+  call: () => Generator<Access, unknown, number>,
+): Generator<Access, string, number> {
+  try {
+    return `answer ${String(yield* call())}`
+  } catch (error) {
+    const { code } = error as IpiError
+    if (code === undefined) throw error
+    return code
+  }
+}

@@ -1,0 +1,113 @@
+/** Signalling and idling: nobody sleeps while something waits for them. */
+
+import { TIF } from '../../../src/kernel/thread-flags.ts'
+import { $peek } from '../../support/explorer-runtime.ts'
+import { go, now } from '../../support/explorer-machine.ts'
+import {
+  counting,
+  expect,
+  FIRST,
+  halts,
+  idle,
+  scenario,
+  SECOND,
+  sends,
+  WORK,
+  type KernelScenario,
+} from '../scenario.ts'
+
+export const SIGNALLING: readonly KernelScenario[] = [
+  scenario(['E-01'], 'halts while an interrupt comes', Infinity, 2, ({ kernels }) => {
+    const counts = counting(kernels[1]!, FIRST)
+    return {
+      programs: [sends(1, FIRST), halts(() => counts.get(FIRST) === 1)],
+      atEnd: () => expect(counts.get(FIRST) === 1, () => `taken ${counts.get(FIRST)}`),
+    }
+  }),
+
+  scenario(
+    ['E-01'],
+    'halts while an interrupt comes, which may be forced',
+    1,
+    2,
+    ({ kernels }) => {
+      const counts = counting(kernels[1]!, FIRST)
+      return {
+        programs: [sends(1, FIRST), halts(() => counts.get(FIRST) === 1)],
+        atEnd: () => expect(counts.get(FIRST) === 1, () => `taken ${counts.get(FIRST)}`),
+      }
+    },
+    { interruptible: [1] },
+  ),
+
+  scenario(['E-01'], 'parks while an interrupt comes', Infinity, 2, ({ kernels }) => {
+    const counts = counting(kernels[1]!, FIRST)
+    return {
+      programs: [sends(1, FIRST), idle],
+      atEnd: () => expect(counts.get(FIRST) === 1, () => `taken ${counts.get(FIRST)}`),
+    }
+  }),
+
+  scenario(['E-02'], 'two post to one who halts, two vectors', 2, 3, ({ kernels }) => {
+    const counts = counting(kernels[2]!, FIRST, SECOND)
+    const all = (): boolean => counts.get(FIRST) === 1 && counts.get(SECOND) === 1
+    return {
+      programs: [sends(2, FIRST), sends(2, SECOND), halts(all)],
+      atEnd: () => expect(all(), () => `taken ${[...counts.values()].join()}`),
+    }
+  }),
+
+  scenario(['E-02'], 'two post to one who parks, two vectors', 2, 3, ({ kernels }) => {
+    const counts = counting(kernels[2]!, FIRST, SECOND)
+    return {
+      programs: [sends(2, FIRST), sends(2, SECOND), idle],
+      atEnd: () =>
+        expect(
+          counts.get(FIRST) === 1 && counts.get(SECOND) === 1,
+          () => `taken ${[...counts.values()].join()}`,
+        ),
+    }
+  }),
+
+  scenario(['E-06'], 'a handler reads what was written before the send', 3, 2, (machine) => {
+    const [sender, target] = machine.kernels
+    const { words } = machine
+    const at = sender!.cpu.page + WORK
+    const read: number[] = []
+    now(target!.idt.requestIrq(FIRST, 'reads', () => void read.push($peek(words, at))))
+    return {
+      programs: [
+        function* ({ senders }) {
+          words[at] = 42
+          yield* go(senders.sendIpiCpu(1, FIRST))
+        },
+        halts(() => read.length === 1),
+      ],
+      atEnd: () => expect(read[0] === 42, () => `the handler has read ${read.join()}`),
+    }
+  }),
+
+  scenario(['E-05'], 'is marked for rescheduling again while it reschedules', 2, 2, (machine) => {
+    const { words } = machine
+    const [, target] = machine.kernels
+    const at = target!.cpu.page + WORK
+    const seen: number[] = []
+    target!.rescheduler.onSchedule = () => void seen.push($peek(words, at))
+    return {
+      programs: [
+        function* ({ rescheduler }) {
+          for (const work of [1, 2]) {
+            words[at] = work
+            yield* go(rescheduler.reschedTask(1))
+          }
+        },
+        idle,
+      ],
+      atEnd: () =>
+        expect(
+          seen.at(-1) === 2 && (target!.cpu.threadFlags & TIF.NEED_RESCHED) === 0,
+          () => `the scheduler has seen ${seen.join()} of 1, 2`,
+        ),
+    }
+  }),
+]
