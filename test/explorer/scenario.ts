@@ -6,7 +6,7 @@
 import type { IpiError } from '../../src/base/errors.ts'
 import type { MachineOptions } from '../../src/kernel/config.ts'
 import type { Kernel } from '../../src/kernel/kernel.ts'
-import { Bus, type Access, type Scenario } from '../../src/testing.ts'
+import { Bus, type Access, type Program, type Scenario } from '../../src/testing.ts'
 import {
   BlankMemory,
   ExploredMachine,
@@ -28,7 +28,10 @@ export interface KernelScenario {
 
 /** What a scenario does, once the machine stands. */
 export interface Story {
+  /** One per CPU. */
   readonly programs: readonly KernelProgram[]
+  /** Threads beside them. */
+  readonly threads?: readonly Program[]
   readonly invariant?: () => string | undefined
   readonly atEnd?: () => string | undefined
   readonly onDeath?: (cpu: number) => void
@@ -72,8 +75,8 @@ export function scenario(
         nameOf: (at) => machine!.nameOf(at),
         setup: (_memory, watch) => {
           machine = new ExploredMachine(rooms, blank, watch, { cpus, options, down, clock })
-          const { programs, ...rest } = tell(machine)
-          return machine.setup(programs, rest)
+          const { programs, threads, ...rest } = tell(machine)
+          return machine.setup(programs, rest, threads)
         },
       }
     },
@@ -134,10 +137,11 @@ export const halts = (until: () => boolean): KernelProgram =>
     yield* go(cpu.localIrqEnable())
   }
 
+/** A call in progress. */
+export type KernelCall = Generator<Access, unknown, number>
+
 /** How a call ends: what it gave, or the code of its error. */
-export function* outcome(
-  call: () => Generator<Access, unknown, number>,
-): Generator<Access, string, number> {
+export function* outcome(call: () => KernelCall): Generator<Access, string, number> {
   try {
     return `answer ${String(yield* call())}`
   } catch (error) {

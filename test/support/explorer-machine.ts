@@ -16,7 +16,7 @@ import type * as requestRoom from '../../src/kernel/request.ts'
 import type * as secondaryRoom from '../../src/kernel/secondary.ts'
 import type { MachineOptions } from '../../src/kernel/config.ts'
 import type { SharedOptions } from '../../src/kernel/protocol.ts'
-import { Bus, type Access, type Setup, type Watch } from '../../src/testing.ts'
+import { Bus, type Access, type Program, type Setup, type Watch } from '../../src/testing.ts'
 import { unhandledRejection, usePromises } from './explorer-promises.ts'
 import { $await, $run, armed, useClock, useWatch, type Clock } from './explorer-runtime.ts'
 import { ExploredThread, go } from './explorer-thread.ts'
@@ -103,7 +103,8 @@ export class BlankMemory {
 
 /** A machine of the explorer. Made anew for each schedule. */
 export class ExploredMachine {
-  readonly kernels: readonly kernelRoom.Kernel[]
+  /** By CPU: of those that live now. */
+  readonly kernels: kernelRoom.Kernel[]
   readonly words: Int32Array<SharedArrayBuffer>
   readonly #rooms: Rooms
   readonly #watch: Watch
@@ -148,10 +149,8 @@ export class ExploredMachine {
     for (const { cpu } of this.kernels) if (!down.includes(cpu.id)) now(cpu.localIrqEnable())
   }
 
-  #makeKernel(cpu: number): kernelRoom.Kernel {
+  #makeKernel(cpu: number, thread = this.#newThread()): kernelRoom.Kernel {
     const { memory, functions, kernel } = this.#rooms
-    const thread = new ExploredThread(this.#clock)
-    this.#threads.push(thread)
     return new kernel.Kernel(
       now(memory.MachineMemory.attach(this.words.buffer)),
       cpu,
@@ -159,6 +158,12 @@ export class ExploredMachine {
       new functions.FunctionTable(),
       this.#shared,
     )
+  }
+
+  #newThread(): ExploredThread {
+    const thread = new ExploredThread(this.#clock)
+    this.#threads.push(thread)
+    return thread
   }
 
   #makeClock(moves: boolean, at: number): Clock {
@@ -177,23 +182,33 @@ export class ExploredMachine {
     }
   }
 
-  /** The setup of programs, one per CPU; each runs, may await, and then idles under its event loop. */
-  setup(programs: readonly KernelProgram[], more: Omit<Setup, 'cpus' | 'memory'> = {}): Setup {
+  /**
+   * The setup of programs, one per CPU; each runs, may await, and then idles under its event loop. Then
+   * `threads`: what else there is.
+   */
+  setup(
+    programs: readonly KernelProgram[],
+    more: Omit<Setup, 'cpus' | 'memory'> = {},
+    threads: readonly Program[] = [],
+  ): Setup {
     useWatch(this.#watch)
     const { CPU } = this.#rooms.layout
     return {
       memory: this.words,
-      cpus: programs.map((program, cpu) => {
-        const kernel = this.kernels[cpu]!
-        const isUp = !this.#down.includes(cpu)
-        const main = function* (): Generator<Access, void, number> {
-          if (isUp) yield* go(kernel.idle.start())
-          yield* program(kernel)
-        }
-        return () => this.#threads[cpu]!.run(main, this.words, kernel.cpu.page + CPU.doorbell)
-      }),
+      cpus: [
+        ...programs.map((program, cpu): Program => {
+          const kernel = this.kernels[cpu]!
+          const isUp = !this.#down.includes(cpu)
+          const main = function* (): Generator<Access, void, number> {
+            if (isUp) yield* go(kernel.idle.start())
+            yield* program(kernel)
+          }
+          return () => this.#threads[cpu]!.run(main, this.words, kernel.cpu.page + CPU.doorbell)
+        }),
+        ...threads,
+      ],
       interrupt: (cpu) => () => this.#interrupt(cpu),
-      onDeath: (cpu) => this.#buryLater(cpu),
+      onDeath: (cpu) => this.buryLater(cpu),
       ...more,
       atEnd: () => this.#books() ?? more.atEnd?.(),
     }
@@ -204,15 +219,18 @@ export class ExploredMachine {
     yield* go(this.kernels[cpu]!.cpu.core.deliverInterrupts('forced'))
   }
 
-  /** The end of a thread is an event of CPU 0's event loop. */
-  #buryLater(dead: number): void {
-    this.#threads[0]!.deferred.push(() => this.bury(this.kernels[0]!, dead))
+  /** The end of a thread is an event of CPU 0's event loop. One that is about to sleep is rung. */
+  buryLater(dead: number): void {
+    const [boot] = this.kernels
+    this.#threads[0]!.deferred.push(() => this.bury(boot!, dead))
+    const doorbell = boot!.cpu.page + this.#rooms.layout.CPU.doorbell
+    this.write(doorbell, this.words[doorbell]! + 1)
     this.#watch.wake(0)
   }
 
   /** Nothing is left over: no attention, no request, nothing in service. */
   #books(): string | undefined {
-    const { CPU, CPU_STATE, SLOT } = this.#rooms.layout
+    const { CPU, CPU_STATE, HEADER, SLOT } = this.#rooms.layout
     for (const { cpu, book } of this.kernels) {
       const { memory, id, page } = cpu
       const word = (field: number): number => this.words[page + field]!
@@ -229,8 +247,17 @@ export class ExploredMachine {
       }
       if (book.freeCount !== memory.slotCount) return `CPU ${id} misses slots`
     }
+    for (const lock of ['callLock', 'tlbLock', 'controlLock'] as const) {
+      if (this.words[HEADER[lock]] !== 0) return `${lock} is ${this.words[HEADER[lock]]}`
+    }
     const rejection = unhandledRejection()
     return rejection === undefined ? undefined : `nobody has caught ${String(rejection)}`
+  }
+
+  /** Control of the machine from each of its CPUs. */
+  controls(): readonly controlRoom.Control[] {
+    const { Control } = this.#rooms.control
+    return this.kernels.map((kernel) => new Control(kernel, 1000))
   }
 
   /** Writes a word that programs look at, from outside of them. */
@@ -262,6 +289,31 @@ export class ExploredMachine {
     // It puts itself behind the start-up interrupt.
     void new this.#rooms.secondary.Secondary(kernel, [], 1000)
     yield* go(kernel.cpu.handlers.startup(0))
+  }
+
+  /**
+   * A thread that becomes CPU `cpu` when somebody stores 1 at `at`, after the CPU's first thread has
+   * died; with another value it ends. Its kernel is made at once, and then comes up.
+   */
+  reborn(cpu: number, at: number, prepare: (kernel: kernelRoom.Kernel) => void): Program {
+    const { CPU, CPU_STATE, HEADER } = this.#rooms.layout
+    const thread = this.#newThread()
+    const page = this.kernels[cpu]!.cpu.page
+    const main = function* (this: ExploredMachine): Generator<Access, void, number> {
+      const bus = new Bus()
+      let word = 0
+      while ((word = yield bus.load(at)) === 0) yield new Bus().pause()
+      thread.hasLeft = word !== 1
+      if (thread.hasLeft) return
+      this.write(page + CPU.incarnation, this.words[page + CPU.incarnation]! + 100)
+      const kernel = this.#makeKernel(cpu, thread)
+      this.kernels[cpu] = kernel
+      kernel.cpu.core.state = CPU_STATE.waitingForSipi
+      now(kernel.cpu.memory.setCpu(HEADER.presentMask, cpu))
+      prepare(kernel)
+      yield* this.comeUp(kernel)
+    }
+    return () => thread.run(main.bind(this), this.words, page + CPU.doorbell)
   }
 
   /** A CPU leaves in good order: the last call that it serves, and the end of its thread. */

@@ -1,12 +1,16 @@
 /** The local APIC, and what an interrupt may come between. */
 
-import { go } from '../../support/explorer-machine.ts'
+import { CpuMask } from '../../../src/base/cpu-mask.ts'
+import { CPU } from '../../../src/hardware/layout.ts'
+import { go, now } from '../../support/explorer-machine.ts'
 import {
   counting,
   expect,
   FIRST,
   halts,
+  idle,
   scenario,
+  SECOND,
   sends,
   type KernelScenario,
 } from '../scenario.ts'
@@ -27,4 +31,92 @@ export const APIC: readonly KernelScenario[] = [
       atEnd: () => expect(counts.get(FIRST) === 1, () => `taken ${counts.get(FIRST)}`),
     }
   }),
+
+  ...(['flat', 'bigsmp', 'x2apic'] as const).flatMap((apic) => [
+    scenario(
+      ['E-34'],
+      `a handler sends in the middle of a send (${apic})`,
+      0,
+      3,
+      ({ kernels }) => {
+        const [sender, second, third] = kernels
+        const atSecond = counting(second!, FIRST, SECOND)
+        const atThird = counting(third!, FIRST, SECOND)
+        now(
+          sender!.idt.requestIrq(FIRST, 'sends', function* () {
+            yield* go(sender!.senders.sendIpiCpu(2, SECOND))
+          }),
+        )
+        const all = (): string => [...atSecond.values(), ...atThird.values()].join()
+        return {
+          programs: [sends(1, FIRST), sends(0, FIRST), idle],
+          atEnd: () => expect(all() === '1,0,0,1', () => `taken ${all()}`),
+        }
+      },
+      { apic, interruptible: [0] },
+    ),
+    scenario(
+      ['E-35', 'E-36'],
+      `an NMI comes in the middle of a send (${apic})`,
+      0,
+      3,
+      ({ kernels }) => {
+        const [sender, second, third] = kernels
+        const atSecond = counting(second!, FIRST)
+        const atThird = counting(third!, FIRST)
+        const nmis = (): number => sender!.cpu.memory.words[sender!.cpu.page + CPU.eventCounts]!
+        return {
+          programs: [
+            function* ({ cpu, senders }) {
+              yield* go(senders.sendIpiMask(CpuMask.of(1, 2), FIRST))
+              yield* go(cpu.poll())
+            },
+            function* ({ cpu: { descriptors } }) {
+              yield* go(descriptors[0]!.postNmi())
+            },
+            idle,
+          ],
+          atEnd: () =>
+            expect(
+              atSecond.get(FIRST) === 1 && atThird.get(FIRST) === 1 && nmis() === 1,
+              () => `taken ${atSecond.get(FIRST)}, ${atThird.get(FIRST)}; NMIs ${nmis()}`,
+            ),
+        }
+      },
+      { apic, interruptible: [0] },
+    ),
+  ]),
+
+  scenario(
+    ['E-39'],
+    'a handler looks up while the same vector comes again and again',
+    1,
+    2,
+    ({ kernels }) => {
+      const { cpu, idt } = kernels[1]!
+      let depth = 0
+      let deepest = 0
+      let runs = 0
+      now(
+        idt.requestIrq(FIRST, 'looks up', function* () {
+          runs++
+          deepest = Math.max(deepest, ++depth)
+          // Acknowledged already; the next of its kind may be requested and must wait.
+          yield* go(cpu.poll())
+          depth--
+        }),
+      )
+      return {
+        programs: [
+          function* ({ senders }) {
+            for (let i = 0; i < 3; i++) yield* go(senders.sendIpiCpu(1, FIRST))
+          },
+          idle,
+        ],
+        invariant: () => expect(deepest <= 1, () => `it nests ${deepest} deep`),
+        atEnd: () => expect(runs >= 1 && runs <= 3, () => `ran ${runs} times`),
+      }
+    },
+    { interruptible: [1] },
+  ),
 ]

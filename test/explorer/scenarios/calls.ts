@@ -2,7 +2,6 @@
 
 import type { IpiError } from '../../../src/base/errors.ts'
 import { VECTOR } from '../../../src/kernel/vectors.ts'
-import type { Access } from '../../../src/testing.ts'
 import { awaits, go, now, type KernelProgram } from '../../support/explorer-machine.ts'
 import {
   bus,
@@ -10,6 +9,7 @@ import {
   FIRST,
   idle,
   outcome,
+  type KernelCall,
   scenario,
   sends,
   sharing,
@@ -91,8 +91,6 @@ const callers = (['queue', 'callData'] as const).flatMap((callDriver) => [
     { callDriver },
   ),
 ])
-
-type KernelCall = Generator<Access, unknown, number>
 
 /** The same by promises: the answers come by the event loop. */
 const awaiters = (['queue', 'callData'] as const).flatMap((callDriver) => [

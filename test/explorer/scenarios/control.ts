@@ -1,11 +1,22 @@
 /** One CPU and the whole machine: standing still, stopping, flushing. */
 
 import { CpuMask } from '../../../src/base/cpu-mask.ts'
-import { HEADER } from '../../../src/hardware/layout.ts'
+import { CPU_STATE, HEADER } from '../../../src/hardware/layout.ts'
 import type { Kernel } from '../../../src/kernel/kernel.ts'
 import type { Access } from '../../../src/testing.ts'
-import { go, now } from '../../support/explorer-machine.ts'
-import { bus, expect, FIRST, scenario, type KernelScenario } from '../scenario.ts'
+import { awaits, go, now, type KernelProgram } from '../../support/explorer-machine.ts'
+import {
+  bus,
+  expect,
+  FIRST,
+  idle,
+  outcome,
+  scenario,
+  sharing,
+  type KernelCall,
+  type KernelScenario,
+  WORK,
+} from '../scenario.ts'
 
 export const CONTROL: readonly KernelScenario[] = [
   scenario(
@@ -64,4 +75,153 @@ export const CONTROL: readonly KernelScenario[] = [
       }
     },
   ),
+
+  scenario(['E-31'], 'two stop the machine at once', 1, 2, (machine) => {
+    const controls = machine.controls()
+    const standing = new Set<number>()
+    const ran: string[] = []
+    let wrong: string | undefined
+    const stopping: KernelProgram = function* ({ cpu }) {
+      const run = function* (): Generator<Access, number, number> {
+        if (standing.size > 0) wrong ??= 'two run at once'
+        standing.add(cpu.id)
+        yield bus().load(0)
+        standing.delete(cpu.id)
+        return cpu.id
+      }
+      const stop = (): KernelCall => awaits(controls[cpu.id]!.stopMachine(run, undefined))
+      ran.push(`${yield* outcome(stop)} on ${cpu.id}`)
+    }
+    return {
+      programs: [stopping, stopping],
+      invariant: () => wrong,
+      atEnd: () =>
+        expect(ran.toSorted().join() === 'answer 0 on 0,answer 1 on 1', () => ran.join()),
+    }
+  }),
+
+  scenario(['E-14'], 'two stop each other', 1, 3, (machine) => {
+    const controls = machine.controls()
+    const ends: string[] = []
+    const stopping: KernelProgram = function* ({ cpu }) {
+      const stop = (): KernelCall => awaits(controls[cpu.id]!.smpSendStop())
+      ends.push(`${yield* outcome(stop)} on ${cpu.id}`)
+    }
+    const stopped = (): number[] =>
+      machine.kernels
+        .filter(({ cpu }) => cpu.core.state === CPU_STATE.stopped)
+        .map(({ cpu }) => cpu.id)
+    return {
+      programs: [stopping, stopping, idle],
+      atEnd: () =>
+        expect(
+          stopped().length === 2 &&
+            stopped().includes(2) &&
+            ends.filter((end) => end.startsWith('answer')).length === 1,
+          () => `stopped ${stopped().join()}; ${ends.join()}`,
+        ),
+    }
+  }),
+
+  scenario(
+    ['E-14'],
+    'stops one that has called it and waits',
+    1,
+    2,
+    (machine) => {
+      const [control] = machine.controls()
+      sharing(machine)
+      let end = ''
+      return {
+        programs: [
+          function* () {
+            end = yield* outcome(() => awaits(control!.smpSendStop()))
+          },
+          function* ({ calls: family }) {
+            yield* go(family.singleSync(0, 'f', 7))
+          },
+        ],
+        atEnd: () =>
+          expect(
+            end === 'answer 1' && machine.kernels[1]!.cpu.core.state === CPU_STATE.stopped,
+            () => end,
+          ),
+      }
+    },
+    { callDriver: 'callData' },
+  ),
+
+  scenario(
+    ['E-14'],
+    'stops one that takes no interrupts, and says so in time',
+    1,
+    2,
+    (machine) => {
+      const [control] = machine.controls()
+      let end = ''
+      return {
+        programs: [
+          function* () {
+            end = yield* outcome(() => awaits(control!.smpSendStop()))
+          },
+          function* ({ cpu }) {
+            yield* go(cpu.localIrqDisable())
+            yield bus().wait(cpu.page + WORK, 0, true)
+            yield* go(cpu.localIrqEnable())
+          },
+        ],
+        atEnd: () => expect(end === 'IPI_TIMEOUT' || end === 'answer 1', () => end),
+      }
+    },
+    { clock: true },
+  ),
+
+  scenario(
+    ['E-16'],
+    'flushes, and is called by whom it waits for',
+    1,
+    2,
+    (machine) => {
+      const controls = machine.controls()
+      const calls = sharing(machine)
+      const ends: string[] = []
+      let mm = 0
+      for (const { tlb } of machine.kernels) {
+        mm = now(tlb.findMm('space'))
+        now(tlb.switchMm(mm))
+      }
+      return {
+        programs: [
+          function* () {
+            ends.push(yield* outcome(() => go(controls[0]!.flushSync(mm, 0x1000))))
+          },
+          function* ({ calls: family }) {
+            ends.push(yield* outcome(() => go(family.singleSync(0, 'f', 7))))
+          },
+        ],
+        atEnd: () =>
+          expect(ends.toSorted().join() === 'answer 7,answer undefined' && calls.length === 1, () =>
+            ends.join(),
+          ),
+      }
+    },
+    { callDriver: 'callData' },
+  ),
+
+  scenario(['E-16'], 'two flush one space', 1, 2, (machine) => {
+    const controls = machine.controls()
+    const ends: string[] = []
+    let mm = 0
+    for (const { tlb } of machine.kernels) {
+      mm = now(tlb.findMm('space'))
+      now(tlb.switchMm(mm))
+    }
+    const flushing: KernelProgram = function* ({ cpu }) {
+      ends.push(yield* outcome(() => go(controls[cpu.id]!.flushSync(mm, 0x1000))))
+    }
+    return {
+      programs: [flushing, flushing],
+      atEnd: () => expect(ends.join() === 'answer undefined,answer undefined', () => ends.join()),
+    }
+  }),
 ]

@@ -2,10 +2,170 @@
 
 import type { IpiError } from '../../../src/base/errors.ts'
 import { CPU_STATE } from '../../../src/hardware/layout.ts'
-import { go } from '../../support/explorer-machine.ts'
-import { bus, expect, idle, scenario, sharing, WORK, type KernelScenario } from '../scenario.ts'
+import { awaits, go, now } from '../../support/explorer-machine.ts'
+import {
+  bus,
+  expect,
+  FIRST,
+  idle,
+  outcome,
+  scenario,
+  sharing,
+  WORK,
+  type KernelScenario,
+} from '../scenario.ts'
+
+const deaths = (['queue', 'callData'] as const).flatMap((callDriver) => [
+  scenario(
+    ['E-32'],
+    `dies while it is asked (${callDriver})`,
+    0,
+    2,
+    (machine) => {
+      const calls = sharing(machine)
+      let end = ''
+      return {
+        programs: [
+          function* ({ calls: family }) {
+            end = yield* outcome(() => awaits(family.single(1, 'f', 7)))
+          },
+          idle,
+        ],
+        atEnd: () =>
+          expect(
+            (end === 'answer 7' || end === 'IPI_CPU_DIED' || end === 'IPI_CPU_OFFLINE') &&
+              calls.length <= 1,
+            () => `${end}, ran ${calls.length} times`,
+          ),
+      }
+    },
+    { callDriver, mortal: [1] },
+  ),
+  scenario(
+    ['E-32', 'E-13'],
+    `dies while it asks; who asks after it is answered (${callDriver})`,
+    0,
+    3,
+    (machine) => {
+      const calls = sharing(machine)
+      let end = ''
+      return {
+        programs: [
+          idle,
+          idle,
+          function* ({ calls: family }) {
+            yield* awaits(family.single(1, 'f', 'dead'))
+            end = yield* outcome(() => awaits(family.single(1, 'f', 'again')))
+          },
+        ],
+        atEnd: () =>
+          expect(
+            end === '' || (end === 'answer again' && calls.join() === 'dead,again'),
+            () => `${end}, ran for ${calls.join()}`,
+          ),
+      }
+    },
+    { callDriver, mortal: [2] },
+  ),
+])
+
+/** What becomes of somebody, in a word that others wait for. */
+const DIED = 1
+const ENDED = 2
 
 export const LIVES: readonly KernelScenario[] = [
+  ...deaths,
+
+  scenario(
+    ['E-26'],
+    'dies while it flushes; the next flush is answered',
+    0,
+    3,
+    (machine) => {
+      const controls = machine.controls()
+      const [first] = machine.kernels
+      const over = first!.cpu.page + WORK
+      let mm = 0
+      let end = ''
+      for (const { tlb } of machine.kernels) {
+        mm = now(tlb.findMm('space'))
+        now(tlb.switchMm(mm))
+      }
+      return {
+        programs: [
+          function* (kernel) {
+            let word = 0
+            while ((word = yield bus().load(over)) === 0) yield* go(kernel.cpu.cpuRelax())
+            if (word === DIED) yield* machine.bury(kernel, 2)
+            end = yield* outcome(() => awaits(controls[0]!.flush(mm, 0x2000)))
+          },
+          idle,
+          function* () {
+            yield* go(controls[2]!.flushSync(mm, 0x1000))
+            yield bus().store(over, ENDED)
+          },
+        ],
+        onDeath: () => {
+          if (machine.words[over] === 0) machine.write(over, DIED)
+          else machine.buryLater(2)
+        },
+        atEnd: () => expect(end === 'answer undefined', () => end),
+      }
+    },
+    { mortal: [2] },
+  ),
+
+  scenario(
+    ['E-38'],
+    'dies, perhaps in a handler, and its number comes up again',
+    0,
+    2,
+    (machine) => {
+      const [boot, first] = machine.kernels
+      const over = boot!.cpu.page + WORK
+      const reborn = over + 1
+      const taken: string[] = []
+      now(
+        first!.idt.requestIrq(FIRST, 'reads', function* () {
+          yield bus().load(over)
+        }),
+      )
+      let dead = false
+      return {
+        programs: [
+          function* (kernel) {
+            yield* go(kernel.senders.sendIpiCpu(1, FIRST))
+            let word = 0
+            while ((word = yield bus().load(over)) === 0) yield bus().pause()
+            if (word === DIED) yield* machine.bury(kernel, 1)
+            yield bus().store(reborn, word)
+            if (word !== DIED) return
+            yield* machine.callOut(kernel, 1)
+            while (!(yield* go(kernel.cpu.isOnline(1)))) yield bus().pause()
+            yield* go(kernel.senders.sendIpiCpu(1, FIRST))
+          },
+          function* ({ cpu }) {
+            yield* go(cpu.poll())
+            yield bus().store(over, ENDED)
+          },
+        ],
+        threads: [
+          machine.reborn(1, reborn, (kernel) => {
+            const { idt, cpu } = kernel
+            now(idt.requestIrq(FIRST, 'counts', () => void taken.push(`on ${cpu.id}`)))
+          }),
+        ],
+        onDeath: () => {
+          dead = machine.words[over] === 0
+          if (dead) machine.write(over, DIED)
+          else machine.buryLater(1)
+        },
+        atEnd: () => expect(!dead || taken.length === 1, () => `taken ${taken.length} times`),
+      }
+    },
+    { mortal: [1] },
+  ),
+
   scenario(['E-37'], 'a start-up, an INIT and another start-up', 2, 2, ({ kernels }) => {
     const { cpu } = kernels[1]!
     const starts: string[] = []
@@ -75,19 +235,21 @@ export const LIVES: readonly KernelScenario[] = [
       return {
         programs: [
           function* (kernel) {
-            while ((yield bus().load(over)) === 0) {
-              yield bus().pause()
-            }
-            yield* machine.bury(kernel, 2)
+            let word = 0
+            while ((word = yield bus().load(over)) === 0) yield* go(kernel.cpu.cpuRelax())
+            if (word === DIED) yield* machine.bury(kernel, 2)
             yield* go(kernel.calls.singleSync(1, 'f', 'living'))
           },
           idle,
           function* ({ calls: family }) {
             yield* go(family.singleSync(1, 'f', 'dead', { wait: false }))
-            yield bus().store(over, 1)
+            yield bus().store(over, ENDED)
           },
         ],
-        onDeath: () => machine.write(over, 1),
+        onDeath: () => {
+          if (machine.words[over] === 0) machine.write(over, DIED)
+          else machine.buryLater(2)
+        },
         atEnd: () => expect(calls.includes('living'), () => `ran for ${calls.join()}`),
       }
     },

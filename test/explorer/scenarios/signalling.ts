@@ -4,6 +4,7 @@ import { TIF } from '../../../src/kernel/thread-flags.ts'
 import { $peek } from '../../support/explorer-runtime.ts'
 import { go, now } from '../../support/explorer-machine.ts'
 import {
+  bus,
   counting,
   expect,
   FIRST,
@@ -110,4 +111,63 @@ export const SIGNALLING: readonly KernelScenario[] = [
         ),
     }
   }),
+
+  scenario(
+    ['E-04'],
+    'stops polling while it is marked for rescheduling',
+    1,
+    2,
+    (machine) => {
+      const { words } = machine
+      const [, target] = machine.kernels
+      const at = target!.cpu.page + WORK
+      const seen: number[] = []
+      target!.rescheduler.onSchedule = () => void seen.push($peek(words, at))
+      return {
+        programs: [
+          function* ({ cpu, rescheduler }) {
+            for (const work of [1, 2]) {
+              words[at] = work
+              yield* go(rescheduler.reschedTask(1))
+              // Until the other has gone to sleep, or is about to.
+              yield bus().wait(cpu.page + WORK, 0, true)
+            }
+          },
+          idle,
+        ],
+        atEnd: () =>
+          expect(
+            seen.at(-1) === 2 && (target!.cpu.threadFlags & TIF.NEED_RESCHED) === 0,
+            () => `the scheduler has seen ${seen.join()} of 1, 2`,
+          ),
+      }
+    },
+    { clock: true, haltPollMs: 1 },
+  ),
+
+  scenario(
+    ['E-04'],
+    'stops polling while an interrupt comes',
+    1,
+    2,
+    ({ kernels }) => {
+      const counts = counting(kernels[1]!, FIRST, SECOND)
+      return {
+        programs: [
+          function* ({ cpu, senders }) {
+            yield* go(senders.sendIpiCpu(1, FIRST))
+            yield bus().wait(cpu.page + WORK, 0, true)
+            yield* go(senders.sendIpiCpu(1, SECOND))
+          },
+          idle,
+        ],
+        atEnd: () =>
+          expect(
+            counts.get(FIRST) === 1 && counts.get(SECOND) === 1,
+            () => `taken ${[...counts.values()].join()}`,
+          ),
+      }
+    },
+    { clock: true, haltPollMs: 1 },
+  ),
 ]
