@@ -20,8 +20,12 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { dirname, join } from 'node:path'
 import { fail, root } from './run.mjs'
 
-// With arguments: a folder below build, and one change of one file.
-const [folder = 'explored', mutated, before, after] = process.argv.slice(2)
+// With arguments: a folder below build, and one change of one file. With --boundaries every method is
+// one of instructions that may be interrupted before the first, whether it touches memory or not.
+const args = process.argv.slice(2)
+const boundaries = args.includes('--boundaries')
+const words = args.filter((arg) => arg !== '--boundaries')
+const [folder = boundaries ? 'interrupted' : 'explored', mutated, before, after] = words
 const from = join(root, 'build', 'src')
 const to = join(root, 'build', folder)
 const rooms = ['hardware', 'kernel']
@@ -41,6 +45,8 @@ const arrayMethods = new Set([
   'findIndex',
   'flatMap',
 ])
+/** Whose `from` takes such a callback. */
+const arrays = new Set(['Array', 'Int32Array', 'Uint8Array'])
 /** Names under which code holds the shared words. */
 const wordNames = new Set(['words', '#words', '#attention'])
 /** Called with no thought: nothing of them touches shared memory. */
@@ -54,6 +60,7 @@ const { parse } = await import('acorn')
 
 /** What a function needs for the calls and reads in it. */
 const locals = 'let $t, $o; '
+const boundary = 'yield $boundary; '
 
 /** What applications put in: scenarios put in generators. */
 const callbacks = ['handler', 'onSchedule']
@@ -71,6 +78,13 @@ const modules = files.map((file) => {
   link(tree, undefined)
   return { file, source, tree, ...bindings(tree) }
 })
+
+/** The private methods of all classes. */
+const methods = new Set(
+  modules.flatMap(({ source }) =>
+    [...source.matchAll(/^ {4}(?:static )?(?:async )?(#\w+)\(/gm)].map(([, name]) => name),
+  ),
+)
 
 // By name, until nothing more is found.
 for (let before = -1; before !== size();) {
@@ -135,6 +149,15 @@ function isFunction(node) {
   return /^(Function(Declaration|Expression)|ArrowFunctionExpression)$/.test(node.type)
 }
 
+/** Whether everybody who calls it can be told by its name. */
+function isMethod(fn) {
+  if (fn.generator) return false
+  return (
+    fn.type === 'FunctionDeclaration' ||
+    (fn.parent.type === 'MethodDefinition' && !fn.parent.computed)
+  )
+}
+
 /** The names under which a function can be called. */
 function namesOf(fn) {
   const { parent } = fn
@@ -166,7 +189,7 @@ function canYield(fn) {
 
 /** Whether a function, by what stands in it and not in functions inside, may touch memory. */
 function mayTouch(fn, module) {
-  if (fn.async) return true
+  if (fn.async || (boundaries && isMethod(fn))) return true
   const look = (node) => {
     if (node !== fn && isFunction(node)) return false
     return touches(node, module) || children(node).some(look)
@@ -206,17 +229,24 @@ function callMayYield(node, module) {
   if (callee.type === 'MemberExpression') {
     if (callee.computed) return true
     if (isArrayCall(node)) return true
-    return names.yielding.has(nameOf(callee.property))
+    const name = nameOf(callee.property)
+    return names.yielding.has(name) || isCallback(name)
   }
   return callee.type !== 'Super' && callee.type !== 'Import'
+}
+
+/** Whether a name stands for a function that somebody has put in, and not for a method. */
+function isCallback(name) {
+  return /^on[A-Z]/.test(name) || (name.startsWith('#') && !methods.has(name))
 }
 
 /** `list.filter(callback)` with a callback that may touch memory. */
 function isArrayCall({ callee, arguments: given }) {
   if (callee.type !== 'MemberExpression' || callee.computed) return false
-  const [callback] = callee.object.name === 'Array' ? given.slice(1) : given
+  const isFrom = arrays.has(callee.object.name)
+  const [callback] = isFrom ? given.slice(1) : given
   const name = nameOf(callee.property)
-  const method = callee.object.name === 'Array' ? name === 'from' : arrayMethods.has(name)
+  const method = isFrom ? name === 'from' : arrayMethods.has(name)
   return method && callback !== undefined && isFunction(callback) && callback.yields === true
 }
 
@@ -240,7 +270,7 @@ function findYielding(module) {
 function print(module) {
   const { tree, file } = module
   const up = '../'.repeat(file.split('/').length - 1)
-  const header = `import { $arm, $array, $async, $await, $Gen, $now, $op, $pause, $peek, $Promise as Promise, $run, $wait } from '${up}${runtime}'\nlet $t, $o\n`
+  const header = `import { $arm, $array, $async, $await, $boundary, $Gen, $now, $op, $pause, $peek, $Promise as Promise, $run, $wait } from '${up}${runtime}'\nlet $t, $o\n`
   return header + render(tree, module, { yields: false })
 }
 
@@ -293,10 +323,12 @@ function renderImport(node, module) {
 
 function renderFunction(node, module) {
   const context = { yields: node.yields === true }
-  const params = `(${node.params.map((param) => render(param, module, context)).join(', ')})`
+  // A default cannot yield.
+  const params = `(${node.params.map((param) => render(param, module, { yields: false })).join(', ')})`
   const block = node.body.type === 'BlockStatement'
   const content = render(node.body, module, context)
-  const plain = block ? `{ ${locals}${content.slice(1)}` : `{ ${locals}return (${content}) }`
+  const first = boundaries && context.yields && isMethod(node) ? locals + boundary : locals
+  const plain = block ? `{ ${first}${content.slice(1)}` : `{ ${first}return (${content}) }`
   const body = node.async ? `{ return yield* $async((function* () ${plain}).bind(this)) }` : plain
   if (node.type === 'ArrowFunctionExpression') {
     if (node.yields === true) return `(function* ${params} ${body}).bind(this)`
@@ -340,10 +372,11 @@ function renderCall(node, module, context) {
     return context.yields ? `(yield $op(${operation}))` : `$now(${operation})`
   }
   if (isArrayCall(node)) {
-    const name = nameOf(callee.property)
-    const list = callee.object.name === 'Array' ? [] : [render(callee.object, module, context)]
-    const call = `$array.${name}(${[...list, ...args].join(', ')})`
-    return `(${delegate(call, context)})`
+    const { object, property } = callee
+    const list = arrays.has(object.name) ? [] : [render(object, module, context)]
+    const call = `$array.${nameOf(property)}(${[...list, ...args].join(', ')})`
+    const result = `(${delegate(call, context)})`
+    return list.length > 0 || object.name === 'Array' ? result : `${object.name}.from(${result})`
   }
   // The callee is no read: of a getter it would be, but there is none that gives a function.
   const target =
@@ -417,6 +450,8 @@ function renderDeclaration(node, module, context) {
   if (pattern.type !== 'ObjectPattern' || !touches(pattern, module))
     return inner(node, module, context)
   const [{ init }] = node.declarations
+  // Of a loop: what it reads is read at once.
+  if (init === null) return inner(node, module, context)
   const holder = `$d${node.start}`
   const parts = pattern.properties.map(({ key, value }) => {
     const name = nameOf(key)

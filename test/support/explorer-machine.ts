@@ -123,14 +123,14 @@ export class ExploredMachine {
     this.#shared = rooms.config.sharedOptions({ watchdogMs: Infinity, haltPollMs: 0, ...options })
     const memory = blank.clean()
     this.words = memory.words
-    this.#clock = this.#makeClock(shape.clock, memory.cpuPage(0) + CLOCK)
+    this.#clock = this.#makeClock(shape.clock, now(memory.cpuPage(0)) + CLOCK)
     armed.clear()
     useWatch(undefined)
     useClock(this.#clock)
     usePromises((job) => this.#threads[watch.running()]!.jobs.push(job))
     for (let cpu = 0; cpu < cpus; cpu++) {
       now(memory.setCpu(HEADER.presentMask, cpu))
-      this.words[memory.cpuPage(cpu) + CPU.incarnation] = cpu + 1
+      this.words[now(memory.cpuPage(cpu)) + CPU.incarnation] = cpu + 1
     }
     this.kernels = Array.from({ length: cpus }, (_, cpu) => {
       const kernel = this.#makeKernel(cpu)
@@ -242,7 +242,7 @@ export class ExploredMachine {
       if (cpu.apic.hasPending) return `an interrupt waits at CPU ${id}`
       if (cpu.apic.ppr !== 0) return `an interrupt of CPU ${id} was not acknowledged`
       for (let i = 0; i < memory.slotCount; i++) {
-        const flags = this.words[memory.slot(id * memory.slotCount + i) + SLOT.flags]! & 0xf
+        const flags = this.words[now(memory.slot(id * memory.slotCount + i)) + SLOT.flags]! & 0xf
         if (flags !== 0) return `slot ${i} of CPU ${id} is in state ${flags}`
       }
       if (book.freeCount !== memory.slotCount) return `CPU ${id} misses slots`
@@ -335,12 +335,12 @@ export class ExploredMachine {
         .reduce((a, b) => (b[1] >= a[1] ? b : a))
       return offset === first ? name : `${name}+${offset - first}`
     }
-    if (at < memory.apicPage(0)) return find(layout.HEADER, at)
+    if (at < now(memory.apicPage(0))) return find(layout.HEADER, at)
     for (const { cpu } of this.kernels) {
-      if (at >= memory.apicPage(cpu.id) && at < cpu.page) {
-        return `apic${cpu.id}.${((at - memory.apicPage(cpu.id)) * 4).toString(16)}h`
+      if (at >= now(memory.apicPage(cpu.id)) && at < cpu.page) {
+        return `apic${cpu.id}.${((at - now(memory.apicPage(cpu.id))) * 4).toString(16)}h`
       }
-      const first = memory.slots(cpu.id)
+      const first = now(memory.slots(cpu.id))
       if (at < cpu.page + layout.PAGE_WORDS) return `${find(layout.CPU, at - cpu.page)}${cpu.id}`
       if (at < first + memory.slotCount * memory.slotWords) {
         const slot = Math.floor((at - first) / memory.slotWords)

@@ -98,6 +98,9 @@ export function $op(name: string, words: Words, index: number, a = 0, b = 0): Me
   }
 }
 
+/** Before the first instruction of a method that may be interrupted there. */
+export const $boundary: Access = { operation: 'boundary', at: 0, value: 0, expected: 0 }
+
 /** A wait that is armed on a word, and whom to call when it ends. */
 export interface Armed {
   readonly expected: number
@@ -163,6 +166,7 @@ export function $run(given: unknown): unknown {
 }
 
 function perform(access: Access): number {
+  if (access === $boundary) return 0
   const { operation, at, value, expected, words } = access as MemoryAccess
   const index = at - words.byteOffset / 4
   switch (operation) {
