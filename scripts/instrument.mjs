@@ -20,12 +20,12 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { dirname, join } from 'node:path'
 import { fail, root } from './run.mjs'
 
-// With arguments: a folder below build, and one change of one file. With --boundaries every method is
+// With arguments: a folder below build, and changes: a file, a text, another text. With --boundaries every method is
 // one of instructions that may be interrupted before the first, whether it touches memory or not.
 const args = process.argv.slice(2)
 const boundaries = args.includes('--boundaries')
 const words = args.filter((arg) => arg !== '--boundaries')
-const [folder = boundaries ? 'interrupted' : 'explored', mutated, before, after] = words
+const [folder = boundaries ? 'interrupted' : 'explored', ...changes] = words
 const from = join(root, 'build', 'src')
 const to = join(root, 'build', folder)
 const rooms = ['hardware', 'kernel']
@@ -98,12 +98,16 @@ for (const module of modules) {
   writeFileSync(target, print(module))
 }
 
-/** The text of a file, with the fault in it if it is the one. */
+/** The text of a file, with the changes that are for it. */
 function mutate(file, text) {
-  const source = text.replace(/^\/\/# sourceMappingURL.*$/m, '')
-  if (file !== mutated) return source
-  if (source.split(before).length !== 2) fail(`instrument: ${file} has not one "${before}".`)
-  return source.replace(before, () => after)
+  let source = text.replace(/^\/\/# sourceMappingURL.*$/m, '')
+  for (let i = 0; i < changes.length; i += 3) {
+    const [where, before, after] = changes.slice(i, i + 3)
+    if (where !== file) continue
+    if (source.split(before).length !== 2) fail(`instrument: ${file} has not one "${before}".`)
+    source = source.replace(before, () => after)
+  }
+  return source
 }
 
 function size() {

@@ -3,121 +3,312 @@
  * that of the compiled file; where it is not found, the mutant is out of date and the run fails.
  */
 
-/** One fault. */
-export interface Mutant {
-  readonly name: string
-  /** Below build/src. */
+/** One change of the text of one file, below build/src. */
+export interface Edit {
   readonly file: string
   readonly from: string
   readonly to: string
+}
+
+/** One fault. */
+export interface Mutant {
+  readonly name: string
+  /** More than one where one thing is made sure in two ways, and either is enough. */
+  readonly edits: readonly Edit[]
   /** Names of scenarios, or parts of them. */
   readonly found: string
 }
 
+function mutant(
+  name: string,
+  found: string,
+  ...edits: readonly (readonly [string, string, string])[]
+): Mutant {
+  return { name, found, edits: edits.map(([file, from, to]) => ({ file, from, to })) }
+}
+
 export const MUTANTS: readonly Mutant[] = [
-  {
-    name: 'sleeps without a look at what was posted',
-    file: 'hardware/core.js',
-    from: 'if (this.attentionPending)\n            this.#softAttention |= this.apic.harvest() & SOFT_ATTENTION;\n        if (this.#canTake())',
-    to: 'if (this.#canTake())',
-    found: 'halts while an interrupt comes',
-  },
-  {
-    name: 'parks without a look at what was posted',
-    file: 'kernel/idle.js',
-    from: 'if (core.attentionPending || this.#cpu.needResched)\n            this.#turn();',
-    to: '',
-    found: 'parks while an interrupt comes',
-  },
-  {
-    name: 'says that it is parked after it has looked',
-    file: 'kernel/idle.js',
-    from: 'core.state = CPU_STATE.parked;\n        this.#doorbell.arm();\n        if (core.attentionPending || this.#cpu.needResched)\n            this.#turn();',
-    to: 'const late = core.attentionPending;\n        core.state = CPU_STATE.parked;\n        this.#doorbell.arm();\n        if (late)\n            this.#turn();',
-    found: 'parks while an interrupt comes',
-  },
-  {
-    name: 'takes the requests before the attention that announces them',
-    file: 'hardware/apic/receiver.js',
-    from: 'const attention = this.#descriptor.takeAttention();\n        if ((attention & ATTENTION.single) !== 0) {\n            this.acceptFixed(attention >>> ATTENTION_VECTOR_SHIFT, false);\n        }\n        for (let rest = attention & POSTED_WORDS; rest !== 0; rest &= rest - 1) {\n            const word = lowestBit(rest);\n            const posted = this.#descriptor.takePosted(word);',
-    to: 'const early = [3, 5].map((word) => this.#descriptor.takePosted(word));\n        const attention = this.#descriptor.takeAttention();\n        if ((attention & ATTENTION.single) !== 0) {\n            this.acceptFixed(attention >>> ATTENTION_VECTOR_SHIFT, false);\n        }\n        for (const word of [3, 5]) {\n            const posted = early[word === 3 ? 0 : 1];',
-    found: 'two post to one who',
-  },
-  {
-    name: 'overwrites a vector that is posted already',
-    file: 'hardware/descriptor.js',
-    from: 'if (compareExchange(this.#words, this.#page + CPU.attention, 0, single) !== 0)\n            return false;',
-    to: 'store(this.#words, this.#page + CPU.attention, single);',
-    found: 'two post to one who',
-  },
-  {
-    name: 'interrupts before the request is in the queue',
-    file: 'kernel/call-queue.js',
-    from: 'const pushed = pushSlot(memory, memory.cpuPage(target) + CPU.callQueue, batch.slots[0]);',
-    to: "this.#senders.sendIpiCpu(target, VECTOR.CALL_FUNCTION_VECTOR);\n            const pushed = pushSlot(memory, memory.cpuPage(target) + CPU.callQueue, batch.slots[0]);\n            if (pushed === 'first')\n                return ALL_ONLINE;",
-    found: 'one blocks until an idle one has answered (queue)',
-  },
-  {
-    name: 'lets go of the record before everybody has copied it',
-    file: 'kernel/call-data.js',
-    from: 'if (!this.#allSet(waitFor, members, uses, batch.wait))\n                    return false;',
-    to: '',
-    found: '(callData)',
-  },
-  {
-    name: 'uses a slot again before its target has taken it',
-    file: 'kernel/call-book.js',
-    from: 'return (state === REQUEST_STATE.done || state',
-    to: 'return (state === REQUEST_STATE.queued || state === REQUEST_STATE.done || state',
-    found: 'the slot of a request that nobody waits for',
-  },
-  {
-    name: 'looks whether the queue is empty, and pushes after that',
-    file: 'kernel/call-queue.js',
-    from: 'const pushed = pushSlot(memory, memory.cpuPage(target) + CPU.callQueue, batch.slots[0]);',
-    to: "const before = memory.readCpu(target, CPU.callQueue);\n            const found = pushSlot(memory, memory.cpuPage(target) + CPU.callQueue, batch.slots[0]);\n            const pushed = found === 'closed' ? found : before === 0 ? 'first' : 'queued';",
-    found: 'two ask one who idles',
-  },
-  {
-    name: 'clears the mark after it has looked for work',
-    file: 'kernel/resched.js',
-    from: 'this.#cpu.clearThreadFlags(TIF.NEED_RESCHED);\n        const flags = this.#cpu.localIrqSave();',
-    to: 'this.onSchedule();\n        this.#cpu.clearThreadFlags(TIF.NEED_RESCHED);\n        return;\n        const flags = this.#cpu.localIrqSave();',
-    found: 'is marked for rescheduling again',
-  },
-  {
-    name: 'lets an INIT leave an earlier start-up latched',
-    file: 'hardware/descriptor.js',
-    from: 'store(this.#words, this.#page + CPU.initSipi, INIT_SIPI.init);',
-    to: 'or(this.#words, this.#page + CPU.initSipi, INIT_SIPI.init);',
-    found: 'a start-up, an INIT',
-  },
-  {
-    name: 'counts who has acknowledged an earlier step of the round',
-    file: 'kernel/stop-machine.js',
-    from: 'if (memory.readCpu(cpu, CPU.stopAck) === word)',
-    to: 'if (memory.readCpu(cpu, CPU.stopAck) >>> STATE_BITS === word >>> STATE_BITS)',
-    found: 'two rounds of standing still',
-  },
-  {
-    name: 'runs its own part of a call with interrupts on',
-    file: 'kernel/smp.js',
-    from: '#runLocal(plan) {\n        const flags = this.#cpu.localIrqSave();',
-    to: '#runLocal(plan) {\n        const flags = false;',
-    found: 'runs its own part of a call',
-  },
-  {
-    name: 'does not look at its queue when it hears of a burial',
-    file: 'kernel/kernel.js',
-    from: 'if (memory.readCpu(id, CPU.callQueue) > 0)\n            apic.raise(VECTOR.CALL_FUNCTION_VECTOR);',
-    to: '',
-    found: 'dies while it asks',
-  },
-  {
-    name: 'never acknowledges a call interrupt',
-    file: 'kernel/smp-interrupts.js',
-    from: 'callFunctionInterrupt: () => {\n            apic.eoi();',
-    to: 'callFunctionInterrupt: () => {',
-    found: 'one blocks until an idle one has answered (queue)',
-  },
+  mutant('sleeps without a look at what was posted', 'halts while an interrupt comes', [
+    'hardware/core.js',
+    'if (this.attentionPending)\n            this.#softAttention |= this.apic.harvest() & SOFT_ATTENTION;\n        if (this.#canTake())',
+    'if (this.#canTake())',
+  ]),
+  mutant('parks without a look at what was posted', 'parks while an interrupt comes', [
+    'kernel/idle.js',
+    'if (core.attentionPending || this.#cpu.needResched)\n            this.#turn();',
+    '',
+  ]),
+  mutant('says that it is parked after it has looked', 'parks while an interrupt comes', [
+    'kernel/idle.js',
+    'core.state = CPU_STATE.parked;\n        this.#doorbell.arm();\n        if (core.attentionPending || this.#cpu.needResched)\n            this.#turn();',
+    'const late = core.attentionPending;\n        core.state = CPU_STATE.parked;\n        this.#doorbell.arm();\n        if (late)\n            this.#turn();',
+  ]),
+  mutant('takes the requests before the attention that announces them', 'two post to one who', [
+    'hardware/apic/receiver.js',
+    'const attention = this.#descriptor.takeAttention();\n        if ((attention & ATTENTION.single) !== 0) {\n            this.acceptFixed(attention >>> ATTENTION_VECTOR_SHIFT, false);\n        }\n        for (let rest = attention & POSTED_WORDS; rest !== 0; rest &= rest - 1) {\n            const word = lowestBit(rest);\n            const posted = this.#descriptor.takePosted(word);',
+    'const early = [3, 5].map((word) => this.#descriptor.takePosted(word));\n        const attention = this.#descriptor.takeAttention();\n        if ((attention & ATTENTION.single) !== 0) {\n            this.acceptFixed(attention >>> ATTENTION_VECTOR_SHIFT, false);\n        }\n        for (const word of [3, 5]) {\n            const posted = early[word === 3 ? 0 : 1];',
+  ]),
+  mutant('overwrites a vector that is posted already', 'two post to one who', [
+    'hardware/descriptor.js',
+    'if (compareExchange(this.#words, this.#page + CPU.attention, 0, single) !== 0)\n            return false;',
+    'store(this.#words, this.#page + CPU.attention, single);',
+  ]),
+  mutant(
+    'interrupts before the request is in the queue',
+    'one blocks until an idle one has answered (queue)',
+    [
+      'kernel/call-queue.js',
+      'const pushed = pushSlot(memory, memory.cpuPage(target) + CPU.callQueue, batch.slots[0]);',
+      "this.#senders.sendIpiCpu(target, VECTOR.CALL_FUNCTION_VECTOR);\n            const pushed = pushSlot(memory, memory.cpuPage(target) + CPU.callQueue, batch.slots[0]);\n            if (pushed === 'first')\n                return ALL_ONLINE;",
+    ],
+  ),
+  mutant('lets go of the record before everybody has copied it', '(callData)', [
+    'kernel/call-data.js',
+    'if (!this.#allSet(waitFor, members, uses, batch.wait))\n                    return false;',
+    '',
+  ]),
+  mutant(
+    'uses a slot again before its target has taken it',
+    'the slot of a request that nobody waits for',
+    [
+      'kernel/call-book.js',
+      'return (state === REQUEST_STATE.done || state',
+      'return (state === REQUEST_STATE.queued || state === REQUEST_STATE.done || state',
+    ],
+  ),
+  mutant('looks whether the queue is empty, and pushes after that', 'two ask one who idles', [
+    'kernel/call-queue.js',
+    'const pushed = pushSlot(memory, memory.cpuPage(target) + CPU.callQueue, batch.slots[0]);',
+    "const before = memory.readCpu(target, CPU.callQueue);\n            const found = pushSlot(memory, memory.cpuPage(target) + CPU.callQueue, batch.slots[0]);\n            const pushed = found === 'closed' ? found : before === 0 ? 'first' : 'queued';",
+  ]),
+  mutant('clears the mark after it has looked for work', 'is marked for rescheduling again', [
+    'kernel/resched.js',
+    'this.#cpu.clearThreadFlags(TIF.NEED_RESCHED);\n        const flags = this.#cpu.localIrqSave();',
+    'this.onSchedule();\n        this.#cpu.clearThreadFlags(TIF.NEED_RESCHED);\n        return;\n        const flags = this.#cpu.localIrqSave();',
+  ]),
+  mutant('lets an INIT leave an earlier start-up latched', 'a start-up, an INIT', [
+    'hardware/descriptor.js',
+    'store(this.#words, this.#page + CPU.initSipi, INIT_SIPI.init);',
+    'or(this.#words, this.#page + CPU.initSipi, INIT_SIPI.init);',
+  ]),
+  mutant(
+    'counts who has acknowledged an earlier step of the round',
+    'two rounds of standing still',
+    [
+      'kernel/stop-machine.js',
+      'if (memory.readCpu(cpu, CPU.stopAck) === word)',
+      'if (memory.readCpu(cpu, CPU.stopAck) >>> STATE_BITS === word >>> STATE_BITS)',
+    ],
+  ),
+  mutant('runs its own part of a call with interrupts on', 'runs its own part of a call', [
+    'kernel/smp.js',
+    '#runLocal(plan) {\n        const flags = this.#cpu.localIrqSave();',
+    '#runLocal(plan) {\n        const flags = false;',
+  ]),
+  mutant('does not look at its queue when it hears of a burial', 'dies while it asks', [
+    'kernel/kernel.js',
+    'if (memory.readCpu(id, CPU.callQueue) > 0)\n            apic.raise(VECTOR.CALL_FUNCTION_VECTOR);',
+    '',
+  ]),
+  mutant(
+    'never acknowledges a call interrupt',
+    'one blocks until an idle one has answered (queue)',
+    [
+      'kernel/smp-interrupts.js',
+      'callFunctionInterrupt: () => {\n            apic.eoi();',
+      'callFunctionInterrupt: () => {',
+    ],
+  ),
+  mutant('leaves a halt asleep into which an interrupt was forced', 'may be forced', [
+    'hardware/core.js',
+    "if (taken && path === 'forced')\n                this.#endHalt();",
+    '',
+  ]),
+  mutant(
+    'looks at the mark, and takes the promise back after it',
+    'stops polling while it is marked',
+    [
+      'kernel/idle.js',
+      'const old = this.#cpu.clearThreadFlags(TIF.POLLING_NRFLAG);',
+      'const old = this.#cpu.threadFlags;\n        this.#cpu.clearThreadFlags(TIF.POLLING_NRFLAG);',
+    ],
+    [
+      'kernel/idle.js',
+      'if (core.attentionPending || this.#cpu.needResched)\n            this.#turn();\n    }\n    /** Comes back',
+      'if (core.attentionPending)\n            this.#turn();\n    }\n    /** Comes back',
+    ],
+  ),
+  mutant('raises its priority, and never lowers it', 'lowers its priority', [
+    'hardware/apic/interrupts.js',
+    'this.#words[this.#tpr] = priority;\n        this.#updatePriority();',
+    'const higher = priority > this.#words[this.#ppr];\n        this.#words[this.#tpr] = priority;\n        if (higher) this.#updatePriority();',
+  ]),
+  mutant(
+    'publishes the record before it is filled',
+    'a call interrupt that nobody asked for',
+    [
+      'kernel/call-data.js',
+      'memory.writeMask(HEADER.callStarted, CpuMask.of());',
+      'store(words, HEADER.callData, id + 1);\n        memory.writeMask(HEADER.callStarted, CpuMask.of());',
+    ],
+    [
+      'kernel/call-data.js',
+      'if (initiator < 0 || !memory.testCpu(HEADER.callMask, id))',
+      'if (initiator < 0)',
+    ],
+  ),
+  mutant(
+    'serves a record in which it was not counted',
+    'a stray call interrupt at a CPU that is not asked',
+    [
+      'kernel/call-data.js',
+      'if (initiator < 0 || !memory.testCpu(HEADER.callMask, id))',
+      'if (initiator < 0)',
+    ],
+    [
+      'kernel/serve.js',
+      'if (targetOf(flags) !== id)\n                return undefined;\n            if (stateOf(flags) === REQUEST_STATE.cancelled)',
+      'if (stateOf(flags) === REQUEST_STATE.cancelled)',
+    ],
+  ),
+  mutant(
+    'leaves its door open',
+    'leaves while another asks it (queue)',
+    [
+      'kernel/call-queue.js',
+      'const last = exchange(this.#cpu.memory.words, this.#head, CLOSED);',
+      'const last = exchange(this.#cpu.memory.words, this.#head, 0);',
+    ],
+    [
+      'kernel/death.js',
+      'exchange(memory.words, memory.cpuPage(dead) + CPU.callQueue, CLOSED);',
+      '',
+    ],
+  ),
+  mutant(
+    'waits for a CPU that has left',
+    'leaves while another asks it (callData)',
+    [
+      'kernel/call-data.js',
+      'return memory.testCpu(at, cpu) || !this.#isOpen(cpu);',
+      'return memory.testCpu(at, cpu);',
+    ],
+    [
+      'kernel/call-data.js',
+      'if (cpuState === CPU_STATE.dead || cpuState === CPU_STATE.offline)',
+      'if (cpuState === -1)',
+    ],
+  ),
+  mutant('takes no interrupts while it blocks', 'two block for each other', [
+    'kernel/wait.js',
+    "this.#haltUnless(condition, Math.min(rest, LOOK_AROUND_MS));\n            core.deliverInterrupts('safepoint');",
+    'this.#haltUnless(condition, Math.min(rest, LOOK_AROUND_MS));',
+  ]),
+  mutant('waits for a flush with interrupts off', 'flushes, and is called by whom it waits for', [
+    'kernel/control.js',
+    'if (!waits.block(request.finish, timeoutMs)) {',
+    'this.#kernel.cpu.localIrqDisable();\n        if (!waits.block(request.finish, timeoutMs)) {',
+  ]),
+  mutant(
+    'lets a handler wait',
+    'a handler calls while its CPU calls',
+    ['kernel/wait.js', 'if (cpu.inInterrupt) {', 'if (cpu.id < 0) {'],
+    ['kernel/wait.js', 'if (cpu.irqsDisabled) {', 'if (cpu.id < 0) {'],
+  ),
+  mutant('opens its door twice, and forgets what came between', 'comes up while another asks it', [
+    'kernel/secondary.js',
+    'memory.setCpu(HEADER.callinMask, id);',
+    'driver.open();\n        memory.setCpu(HEADER.callinMask, id);',
+  ]),
+  mutant('takes interrupts while it stands still', 'two rounds of standing still', [
+    'kernel/stop-machine.js',
+    'this.#cpu.cpuRelax();\n        if (spins',
+    'this.#cpu.localIrqEnable();\n        this.#cpu.cpuRelax();\n        if (spins',
+  ]),
+  mutant('goes on as soon as the function has run', 'two rounds of standing still', [
+    'kernel/stop-machine.js',
+    'if (state === STOP.exit)',
+    'if (state === STOP.exit || state === STOP.run && state === acknowledged)',
+  ]),
+  mutant('stops the machine although another does', 'two stop the machine at once', [
+    'kernel/control.js',
+    '!this.#busy && (this.#busy = this.lock.tryAcquire())',
+    'this.#busy = true',
+  ]),
+  mutant('stops whoever stops it', 'two stop each other', [
+    'kernel/control.js',
+    'const first = compareExchange(memory.words, HEADER.stoppingCpu, 0, cpu.id + 1);',
+    'const first = 0;',
+  ]),
+  mutant(
+    'writes destination and command apart, with interrupts on',
+    'a handler sends in the middle of a send (flat)',
+    [
+      'kernel/send.js',
+      'this.#cpu.apic.sendCommand(destination, prepareIcr(0, vector));',
+      'this.#cpu.apic.write(0x310, destination << 24);\n        this.#onlineCount();\n        this.#cpu.apic.write(APIC_ICR, prepareIcr(0, vector));',
+    ],
+    [
+      'kernel/send.js',
+      'const send = (bits, vector) => {\n            const flags = this.#cpu.localIrqSave();',
+      'const send = (bits, vector) => {\n            const flags = this.#cpu.irqsDisabled;',
+    ],
+  ),
+  mutant(
+    'sends from an NMI handler, and does not put the destination back',
+    'an NMI comes in the middle of a send (flat)',
+    [
+      'kernel/send.js',
+      'this.#cpu.apic.sendCommand(destination, prepareIcr(0, vector));',
+      'this.#cpu.apic.write(0x310, destination << 24);\n        this.#onlineCount();\n        this.#cpu.apic.write(APIC_ICR, prepareIcr(0, vector));',
+    ],
+    [
+      'kernel/smp-interrupts.js',
+      'cpu.count(EVENT.nmi);',
+      'cpu.count(EVENT.nmi);\n        apic.write(0x310, 0);',
+    ],
+  ),
+  mutant('ends an interrupt that an NMI does not owe', 'an NMI comes in the middle of a handler', [
+    'kernel/smp-interrupts.js',
+    'cpu.count(EVENT.nmi);',
+    'cpu.count(EVENT.nmi);\n        apic.eoi();',
+  ]),
+  mutant('keeps interrupts on in a handler', 'a handler looks up while the same vector comes', [
+    'hardware/core.js',
+    'this.#setFlag(false);\n        try {\n            this.#handlers.gates',
+    'try {\n            this.#handlers.gates',
+  ]),
+  mutant('leaves in service what an earlier life had begun', 'dies, perhaps in a handler', [
+    'hardware/apic/interrupts.js',
+    'this.#words[this.#isr + word * STRIDE] = 0;',
+    '',
+  ]),
+  mutant(
+    'takes the bit for the answer of a CPU that is slow over an earlier flush',
+    'dies while it flushes',
+    [
+      'kernel/tlb.js',
+      'if (memory.readCpu(cpu, CPU.flushAck) === sequence)',
+      'if (!memory.testCpu(HEADER.flushMask, cpu))',
+    ],
+  ),
+  mutant(
+    'buries without giving the locks back',
+    'dies while it asks; who asks after it is answered (callData)',
+    ['kernel/death.js', 'callLock.recover(dead);', ''],
+  ),
+  mutant('forgets what was asked of the dead', 'dies while it is asked (queue)', [
+    'kernel/death.js',
+    'settleRequestsOf(cpu, dead);\n    store(',
+    'store(',
+  ]),
+  mutant(
+    'gives a slot back twice when a call gives up as its answer comes',
+    'gives up while the answer comes (queue)',
+    [
+      'kernel/call-book.js',
+      'if ((flags & REQUEST_FLAG.notify) === 0)\n                    this.#discard(slot, target);',
+      'this.#discard(slot, target);\n                if ((flags & REQUEST_FLAG.notify) === 0) ;',
+    ],
+  ),
 ]

@@ -2,7 +2,7 @@
 
 import { execFileSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
-import { Exhaustive, explore, type Exploration } from '../../src/testing.ts'
+import { Exhaustive, explore, Pct, type Exploration, type Strategy } from '../../src/testing.ts'
 import { MUTANTS, type Mutant } from '../explorer/mutants.ts'
 import { SCENARIOS } from '../explorer/scenarios.ts'
 import { loadRooms } from './explorer-machine.ts'
@@ -10,15 +10,17 @@ import { loadRooms } from './explorer-machine.ts'
 const script = fileURLToPath(new URL('../../../scripts/instrument.mjs', import.meta.url))
 
 /** Makes the copy; gives its folder below `build`. Throws if the text to change is not there. */
-function instrumentMutant({ name, file, from, to }: Mutant): string {
+function instrumentMutant({ name, edits }: Mutant): string {
   const folder = `mutants/${MUTANTS.findIndex((mutant) => mutant.name === name)}`
-  execFileSync(process.execPath, [script, folder, file, from, to], { stdio: 'inherit' })
+  const changes = edits.flatMap(({ file, from, to }) => [file, from, to])
+  execFileSync(process.execPath, [script, folder, ...changes], { stdio: 'inherit' })
   return folder
 }
 
 /**
- * Lets the scenarios that a mutant names look for it, each for at most `budgetMs`; gives the first that
- * fails. From no preemption on: the first failure has then the fewest. Throws if it names none.
+ * Lets the scenarios that a mutant names look for it, each strategy for at most `budgetMs`; gives the
+ * first that fails. Without preemptions first; then by chance, which is quick where it takes one or two;
+ * then everything. Throws if it names no scenario.
  */
 export async function findFault(
   mutant: Mutant,
@@ -27,9 +29,15 @@ export async function findFault(
   const rooms = await loadRooms(instrumentMutant(mutant))
   const scenarios = SCENARIOS.filter(({ name }) => name.includes(mutant.found))
   if (scenarios.length === 0) throw new Error(`no scenario is called "${mutant.found}"`)
-  for (const preemptions of [0, 1, 2]) {
+  const strategies: readonly (() => Strategy)[] = [
+    () => new Exhaustive({ preemptions: 0 }),
+    () => new Pct({ seed: 1, runs: 10_000 }),
+    () => new Exhaustive({ preemptions: 1 }),
+    () => new Exhaustive({ preemptions: 2 }),
+  ]
+  for (const strategy of strategies) {
     for (const { on } of scenarios) {
-      const seen = explore(on(rooms), new Exhaustive({ preemptions }), { budgetMs })
+      const seen = explore(on(rooms), strategy(), { budgetMs })
       if (seen.failure !== undefined) return seen
     }
   }

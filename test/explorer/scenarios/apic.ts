@@ -15,6 +15,9 @@ import {
   type KernelScenario,
 } from '../scenario.ts'
 
+/** Beside FIRST. */
+const SAME_CLASS = 0x61
+
 export const APIC: readonly KernelScenario[] = [
   scenario(['E-03', 'E-36'], 'lowers its priority while a request arrives', 3, 2, ({ kernels }) => {
     const counts = counting(kernels[1]!, FIRST)
@@ -118,5 +121,36 @@ export const APIC: readonly KernelScenario[] = [
       }
     },
     { interruptible: [1] },
+  ),
+
+  scenario(
+    ['E-36'],
+    'an NMI comes in the middle of a handler, and a vector of the same class',
+    1,
+    2,
+    ({ kernels }) => {
+      const { cpu, idt } = kernels[1]!
+      const counts = counting(kernels[1]!, FIRST)
+      let wrong: string | undefined
+      now(
+        idt.setIntrGate('inService', SAME_CLASS, function* () {
+          yield* go(cpu.poll())
+          if (!cpu.apic.isr(SAME_CLASS)) wrong = 'somebody else has ended its interrupt'
+          yield* go(cpu.apic.eoi())
+        }),
+      )
+      return {
+        programs: [
+          function* ({ senders, cpu: { descriptors } }) {
+            yield* go(senders.sendIpiCpu(1, SAME_CLASS))
+            yield* go(descriptors[1]!.postNmi())
+            yield* go(senders.sendIpiCpu(1, FIRST))
+          },
+          idle,
+        ],
+        invariant: () => wrong,
+        atEnd: () => expect(counts.get(FIRST) === 1, () => `taken ${counts.get(FIRST)}`),
+      }
+    },
   ),
 ]

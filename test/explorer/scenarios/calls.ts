@@ -225,7 +225,7 @@ const awaiters = (['queue', 'callData'] as const).flatMap((callDriver) => [
   scenario(
     ['E-22'],
     `a handler calls while its CPU calls (${callDriver})`,
-    1,
+    0,
     2,
     (machine) => {
       const calls = sharing(machine)
@@ -340,6 +340,30 @@ export const CALLS: readonly KernelScenario[] = [
           idle,
         ],
         atEnd: () => expect(calls.length === 1, () => `ran ${calls.length} times`),
+      }
+    },
+    { callDriver: 'callData' },
+  ),
+
+  scenario(
+    ['E-08'],
+    'a stray call interrupt at a CPU that is not asked',
+    1,
+    3,
+    (machine) => {
+      const ran: number[] = []
+      for (const { cpu, functions } of machine.kernels) {
+        functions.register('f', () => void ran.push(cpu.id))
+      }
+      return {
+        programs: [
+          function* ({ calls: family }) {
+            yield* go(family.singleSync(1, 'f', 1))
+          },
+          idle,
+          sends(2, VECTOR.CALL_FUNCTION_VECTOR),
+        ],
+        atEnd: () => expect(ran.join() === '1', () => `ran on CPUs ${ran.join()}`),
       }
     },
     { callDriver: 'callData' },

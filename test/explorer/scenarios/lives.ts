@@ -87,10 +87,12 @@ export const LIVES: readonly KernelScenario[] = [
       const over = first!.cpu.page + WORK
       let mm = 0
       let end = ''
-      for (const { tlb } of machine.kernels) {
+      const { buffer } = machine.kernels[1]!.tlb
+      for (const { tlb, cpu } of machine.kernels) {
         mm = now(tlb.findMm('space'))
-        now(tlb.switchMm(mm))
+        if (cpu.id > 0) now(tlb.switchMm(mm))
       }
+      now(buffer.fill(0x2000, 'old'))
       return {
         programs: [
           function* (kernel) {
@@ -98,6 +100,7 @@ export const LIVES: readonly KernelScenario[] = [
             while ((word = yield bus().load(over)) === 0) yield* go(kernel.cpu.cpuRelax())
             if (word === DIED) yield* machine.bury(kernel, 2)
             end = yield* outcome(() => awaits(controls[0]!.flush(mm, 0x2000)))
+            if (now(buffer.has(0x2000))) end = 'CPU 1 holds the old translation'
           },
           idle,
           function* () {
@@ -126,8 +129,9 @@ export const LIVES: readonly KernelScenario[] = [
       const reborn = over + 1
       const taken: string[] = []
       now(
-        first!.idt.requestIrq(FIRST, 'reads', function* () {
+        first!.idt.setIntrGate('reads', FIRST, function* () {
           yield bus().load(over)
+          yield* go(first!.cpu.apic.eoi())
         }),
       )
       let dead = false

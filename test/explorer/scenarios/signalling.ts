@@ -115,7 +115,7 @@ export const SIGNALLING: readonly KernelScenario[] = [
   scenario(
     ['E-04'],
     'stops polling while it is marked for rescheduling',
-    1,
+    0,
     2,
     (machine) => {
       const { words } = machine
@@ -142,7 +142,7 @@ export const SIGNALLING: readonly KernelScenario[] = [
           ),
       }
     },
-    { clock: true, haltPollMs: 1 },
+    { clock: true, haltPollMs: 1, earlyTimeouts: 1 },
   ),
 
   scenario(
