@@ -53,7 +53,7 @@ export interface Platform {
   createChannel(): [Port, Port]
   /** Wraps one end of a channel that arrived from another thread. */
   adoptPort(transferred: unknown): Port
-  /** Starts a thread that imports `entry` and attaches with `ticket`. */
+  /** Starts a thread that takes the ticket that is posted to it, imports `entry` and attaches. */
   startThread(request: ThreadRequest): Thread
   /** Adopts a thread that the application has made itself. */
   adoptThread(worker: unknown): Thread
@@ -69,11 +69,9 @@ export interface Platform {
 
 /** A thread to start. */
 export interface ThreadRequest {
+  readonly name: string
   /** The module that the thread imports before it takes calls: a URL or a path. */
   readonly entry: string | undefined
-  /** What the thread attaches with: cloneable, apart from `transfer`. */
-  readonly ticket: object
-  readonly transfer: readonly unknown[]
   /** Options handed to the environment's worker constructor unchanged. */
   readonly workerOptions: object
 }

@@ -8,7 +8,7 @@ import { raiseApicMapGeneration } from '../hardware/apic/page.ts'
 import { CPU, CPU_STATE, HEADER } from '../hardware/layout.ts'
 import { MachineMemory } from '../hardware/machine-memory.ts'
 import { add, store } from '../hardware/memory.ts'
-import type { Platform } from '../hardware/platform.ts'
+import type { Platform, Thread } from '../hardware/platform.ts'
 import { setupLocalApic } from './apic-setup.ts'
 import {
   checkCpuCount,
@@ -20,7 +20,7 @@ import {
 import { Control } from './control.ts'
 import { bury } from './death.ts'
 import { FunctionTable, type SharedFunction, type SharedFunctionOptions } from './functions.ts'
-import { Hotplug } from './hotplug.ts'
+import { Hotplug, type StartThread } from './hotplug.ts'
 import { Kernel } from './kernel.ts'
 import { Machine, type BootPart } from './machine.ts'
 import {
@@ -85,6 +85,9 @@ export function createMachineOn(
     store(memory.words, memory.cpuPage(cpu) + CPU.callQueue, CLOSED)
   }
   markPresent(memory)
+  const start = (cpu: number): Thread =>
+    platform.startThread({ name: `cpu${cpu}`, entry, workerOptions })
+  const early = startEarly(cpus - 1, start)
   const kernel = new Kernel(memory, BOOT_CPU, platform, state.functions, shared)
   const control = new Control(kernel, shared.timeoutMs)
   const hotplug = new Hotplug(kernel, control, shared)
@@ -99,19 +102,44 @@ export function createMachineOn(
   kernel.idle.start()
   const boot: BootPart = {
     hotplug,
-    startThread: (ticket, transfer) =>
-      platform.startThread({ entry, ticket, transfer, workerOptions }),
-    adoptThread: (worker) => {
-      const thread = platform.adoptThread(worker)
-      return (ticket, transfer) => {
-        thread.post(ticket, transfer)
-        return thread
+    startThread: (ticket, transfer) => {
+      const thread = early.shift() ?? start(ticket.cpu)
+      try {
+        return handTo(thread)(ticket, transfer)
+      } catch (error) {
+        // The argument of a hotplug state cannot be cloned: this thread would wait for ever.
+        void thread.terminate()
+        throw error
       }
     },
+    adoptThread: (worker) => handTo(platform.adoptThread(worker)),
   }
   const machine = new Machine(kernel, control, boot, () => (state.machine = undefined))
   state.machine = machine
   return machine
+}
+
+/**
+ * Starts the threads of the first CPUs, before there is a machine: a thread needs ten times as long
+ * to come to its ticket as this one needs to write it. One that cannot be started is left to its
+ * bring-up, which tries again and says why.
+ */
+function startEarly(count: number, start: (cpu: number) => Thread): Thread[] {
+  const threads: Thread[] = []
+  try {
+    while (threads.length < count) threads.push(start(BOOT_CPU + 1 + threads.length))
+  } catch {
+    // Its bring-up says why.
+  }
+  return threads
+}
+
+/** Makes a running thread the one that a bring-up asks for, by posting the ticket to it. */
+function handTo(thread: Thread): StartThread {
+  return (ticket, transfer) => {
+    thread.post(ticket, transfer)
+    return thread
+  }
 }
 
 function markPresent(memory: MachineMemory): void {

@@ -132,15 +132,11 @@ function startTimer(delayMs: number, callback: () => void): Timer {
   return { cancel: () => clearTimeout(timer) }
 }
 
-function startThread(
-  script: URL,
-  { entry, ticket, transfer, workerOptions }: ThreadRequest,
-): Thread {
+function startThread(script: URL, { name, entry, workerOptions }: ThreadRequest): Thread {
   const worker = new Worker(script, {
-    name: `cpu${String((ticket as { cpu?: number }).cpu)}`,
+    name,
     ...workerOptions,
-    workerData: { ticket, entry: entry === undefined ? undefined : moduleUrl(entry) },
-    transferList: [...(transfer as TransferListItem[])],
+    workerData: { entry: entry === undefined ? undefined : moduleUrl(entry) },
   })
   // A program whose own work is done ends, and its threads with it.
   worker.unref()

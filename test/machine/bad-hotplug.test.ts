@@ -66,6 +66,20 @@ describe('a CPU that cannot come up', () => {
     })
   })
 
+  test('what it shall have cannot be cloned: its thread ends', async () => {
+    await withMachine({ cpus: 1, maxCpus: 2, entry }, async ({ machine }) => {
+      await machine.cpuhpSetupState('uncloneable', { teardown: stateDown }, () => undefined)
+      const started = once(process, 'worker') as Promise<[Worker]>
+      const error = await provoked.rejects('IPI_BOOT_FAILED', machine.cpuUp(1))
+      assert.match(error.message, /CPU 1 cannot be started: .*could not be cloned/)
+      const [worker] = await settled(started, 'the start of a thread')
+      if (worker.threadId >= 0) await settled(once(worker, 'exit'), 'the end of the thread', 5000)
+      await machine.cpuhpRemoveState('uncloneable')
+      assert.equal(await settled(machine.cpuUp(1), 'cpuUp'), 1)
+      await expectBalancedBooks(machine)
+    })
+  })
+
   for (const kind of ['of the machine', 'of the application'] as const) {
     test(`a hotplug state refuses it: a thread ${kind}`, async () => {
       const refuse = async (machine: Machine, up: () => Promise<unknown>): Promise<void> => {
