@@ -5,6 +5,7 @@ import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_thread
 import { attachOn } from './kernel/boot.ts'
 import type { Ticket } from './kernel/protocol.ts'
 import { nodePlatform } from './platform/node.ts'
+import { THREAD_SCRIPT } from './worker.ts'
 
 const { entry } = workerData as { entry: string | undefined }
 const port = parentPort!
@@ -16,4 +17,4 @@ const ticket = (received?.message ?? (await once(port, 'message'))[0]) as Ticket
 
 // Before power-on: a module that fails to load fails the bring-up, with its own error.
 if (entry !== undefined) await import(entry)
-await attachOn(nodePlatform(new URL(import.meta.url)), ticket, () => process.exit(0))
+await attachOn(nodePlatform(THREAD_SCRIPT), ticket, () => process.exit(0))
