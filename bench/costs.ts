@@ -6,6 +6,9 @@ import { plan, type Group, type Pace } from './support/group.ts'
 import { against, summarize, takeTurns, type Row, type Unit } from './support/measure.ts'
 import type { Started } from './workers/start.ts'
 
+/** What a thread is: bare, bare with the library imported, or a CPU. */
+type Kind = 'bare' | 'loaded' | 'ours'
+
 /** How many threads are started at once. */
 const COUNTS = [1, 4] as const
 
@@ -21,21 +24,17 @@ export const group: Group = {
 }
 
 async function starts(threads: number, pace: Pace): Promise<Row[]> {
-  const started: Record<'bare' | 'ours', Started[]> = { bare: [], ours: [] }
-  const contender = (kind: 'bare' | 'ours') => ({
+  const started: Record<Kind, Started[]> = { bare: [], loaded: [], ours: [] }
+  const contender = (kind: Kind) => ({
     name: kind,
     take: async (count: number) => {
       for (let i = 0; i < count; i++) started[kind].push(await start(kind, threads))
       return []
     },
   })
-  await takeTurns([contender('bare'), contender('ours')], plan(pace, 18, 1, 0))
-  const row = (
-    kind: 'bare' | 'ours',
-    name: string,
-    unit: Unit,
-    of: (one: Started) => number,
-  ): Row =>
+  const contenders = (['bare', 'loaded', 'ours'] as const).map(contender)
+  await takeTurns(contenders, plan(pace, 18, 1, 0))
+  const row = (kind: Kind, name: string, unit: Unit, of: (one: Started) => number): Row =>
     summarize(
       name,
       unit,
@@ -46,16 +45,19 @@ async function starts(threads: number, pace: Pace): Promise<Row[]> {
   const residentBytes = (one: Started): number => one.residentBytes
   const bareStart = row('bare', `start of a bare Worker, ${many}`, 'ns', startNs)
   const bareBytes = row('bare', `memory of a bare Worker, ${many}`, 'bytes', residentBytes)
+  const library = `a Worker that imports the library, ${many}`
   return [
     bareStart,
+    against(row('loaded', `start of ${library}`, 'ns', startNs), bareStart),
     against(row('ours', `start of a CPU, ${many}`, 'ns', startNs), bareStart),
     bareBytes,
+    against(row('loaded', `memory of ${library}`, 'bytes', residentBytes), bareBytes),
     against(row('ours', `memory of a CPU, ${many}`, 'bytes', residentBytes), bareBytes),
   ]
 }
 
 /** Starts threads in a new process; gives what they cost. */
-function start(kind: 'bare' | 'ours', threads: number): Promise<Started> {
+function start(kind: Kind, threads: number): Promise<Started> {
   return new Promise((resolve, reject) => {
     const child = fork(new URL('./workers/start.js', import.meta.url), [kind, String(threads)])
     child.once('message', (message) => resolve(message as Started))

@@ -15,7 +15,7 @@ export interface Started {
 const SETTLE_MS = 150
 
 const [kind, threads = '1'] = process.argv.slice(2)
-const entry = new URL('./ready.js', import.meta.url)
+const entry = new URL(kind === 'loaded' ? './loaded.js' : './ready.js', import.meta.url)
 
 // The package as it is published: programs do not load the rooms one by one.
 const published = new URL('../../../dist/index.js', import.meta.url)
