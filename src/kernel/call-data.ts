@@ -18,7 +18,7 @@
 import { CpuMask } from '../base/cpu-mask.ts'
 import { CPU, CPU_STATE, HEADER } from '../hardware/layout.ts'
 import { exchange, load, or, store } from '../hardware/memory.ts'
-import type { CallBatch, CallDriver } from './call-queue.ts'
+import type { CallBatch, CallDriver, Submission } from './call-queue.ts'
 import type { Cpu } from './cpu.ts'
 import { CLOSED, REQUEST_STATE, requestFlags, stateOf, useOf } from './request.ts'
 import { RobustLock, wake } from './robust-lock.ts'
@@ -45,7 +45,7 @@ export class CallDataDriver implements CallDriver {
    * `smp_call_function` from the lock on: a condition that takes one step further each time it is
    * looked at, because a thread with an event loop cannot spin here.
    */
-  submit(batch: CallBatch): { readonly offline: number[]; readonly finish: () => boolean } {
+  submit(batch: CallBatch): Submission {
     const offline = batch.targets.filter((target) => !this.#isOpen(target))
     const members = batch.targets.filter((target) => !offline.includes(target))
     const slots = batch.slots.filter((_, i) => !offline.includes(batch.targets[i]!))
@@ -55,6 +55,7 @@ export class CallDataDriver implements CallDriver {
     let left = members.length === 0
     return {
       offline,
+      hasLeft: () => published || left,
       finish: () => {
         if (left) return true
         if (!published) {

@@ -27,14 +27,21 @@ export interface CallBatch {
   readonly wait: boolean
 }
 
+/** A batch that was handed over. */
+export interface Submission {
+  /** The targets that were not online. */
+  readonly offline: number[]
+  /** What the driver has still to do, as a condition to be looked at until it holds. */
+  readonly finish?: () => boolean
+  /** Whether the requests have left this CPU; without it they have. */
+  readonly hasLeft?: () => boolean
+}
+
 /** How filled requests get to their targets. */
 export interface CallDriver {
   readonly name: CallDriverName
-  /**
-   * Hands the requests of a batch over. Gives the targets that were not online, and, if the driver
-   * has more to do than that, a condition to be looked at until it holds.
-   */
-  submit(batch: CallBatch): { readonly offline: number[]; readonly finish?: () => boolean }
+  /** Hands the requests of a batch over. */
+  submit(batch: CallBatch): Submission
   /** `smp_call_function_interrupt`, after the acknowledgement. */
   serve(): void
   /** Opens this CPU's door to requests. */

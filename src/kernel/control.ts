@@ -8,6 +8,7 @@ import { IpiError } from '../base/errors.ts'
 import { ATTENTION, CPU_STATE, HEADER } from '../hardware/layout.ts'
 import { compareExchange } from '../hardware/memory.ts'
 import { disableLocalApic } from './apic-setup.ts'
+import { SmpCallError } from './call.ts'
 import { checkTimeout } from './call-plan.ts'
 import { describeTarget } from './diagnose.ts'
 import type { Kernel } from './kernel.ts'
@@ -162,12 +163,12 @@ export class Control {
     })
   }
 
-  async #stopRound(
+  #stopRound(
     fn: ((info: unknown) => unknown) | string,
     info: unknown,
     cpus: CpuSet | undefined,
     deadline: number,
-  ): Promise<unknown> {
+  ): unknown {
     const { cpu, calls, functions, stop } = this.#kernel
     const participants = cpu.memory.onlineMask
     const runners = cpus === undefined ? CpuMask.of(cpu.id) : CpuMask.from(cpus).and(participants)
@@ -181,21 +182,35 @@ export class Control {
       functionName: record?.name ?? '',
       info: remote ? info : undefined,
     }
-    const others = calls.many(participants, KERNEL_FUNCTIONS.multiCpuStop, round)
-    // Its outcome is read below; until then a rejection must not count as unhandled.
-    others.catch(() => undefined)
-    const local = this.#standHere(sequence, () => run(info), deadline)
-    if (local.outcome === 'aborted') {
+    let local: LocalRun | undefined
+    // Who stands still can neither wait for slots nor let the driver go on: the request goes first.
+    const restMs = Math.max(0, deadline - cpu.platform.now())
+    const { results, errors } = calls.rendezvous(
+      participants,
+      KERNEL_FUNCTIONS.multiCpuStop,
+      round,
+      restMs,
+      () => {
+        local = this.#standHere(sequence, () => run(info), deadline)
+        return local.outcome !== 'aborted'
+      },
+    )
+    if (local!.outcome === 'aborted') {
       const missing = stop.missing(participants, sequence)
       const doing = missing.map((each) => describeTarget(cpu, functions, each)).join('; ')
       throw new IpiError('IPI_TIMEOUT', `stopMachine: did not stand still in time: ${doing}`, {
         cpus: missing,
       })
     }
-    const results = await others
-    if (cpus === undefined) return unwrap(local)
-    if (runners.has(cpu.id)) results.set(cpu.id, unwrap(local))
-    return new Map([...results].filter(([each]) => runners.has(each)).sort(([a], [b]) => a - b))
+    // A bystander that died ran nothing, and kept nobody from running.
+    if (cpus === undefined) return unwrap(local!)
+    const failed = [...errors].filter(([each]) => runners.has(each))
+    const succeeded = [...results].filter(([each]) => runners.has(each))
+    if (failed.length > 0) {
+      throw new SmpCallError(round.functionName, new Map(succeeded), new Map(failed))
+    }
+    if (runners.has(cpu.id)) succeeded.push([cpu.id, unwrap(local!)])
+    return new Map(succeeded.sort(([a], [b]) => a - b))
   }
 
   #standHere(sequence: number, run: () => unknown, deadline: number): LocalRun {

@@ -188,7 +188,8 @@ export class Machine extends CallFamily {
   /**
    * Runs `fn` here while every other CPU stands still with interrupts off; gives what it returned.
    * With `cpus` it runs on those (a shared function then), and the result is a Map by CPU. Rejects
-   * with `IPI_TIMEOUT`, nothing run, if somebody does not come to stand still in time.
+   * with `IPI_TIMEOUT`, nothing run, if somebody does not come to stand still in time, and with
+   * `IPI_CALL_FAILED` if it failed on one of `cpus`. Others that die meanwhile change nothing.
    */
   stopMachine<Info, Result>(
     fn: ((info: Info) => Result) | string,

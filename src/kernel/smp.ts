@@ -15,7 +15,7 @@ import {
   type OpenCall,
 } from './call.ts'
 import { offlineOutcome, type CallBook } from './call-book.ts'
-import type { CallDriver } from './call-queue.ts'
+import type { CallDriver, Submission } from './call-queue.ts'
 import type { Cpu } from './cpu.ts'
 import { CallPlanner, type CallPlan } from './call-plan.ts'
 import type { FunctionTable } from './functions.ts'
@@ -131,6 +131,35 @@ export class CallFunction {
     return this.singleSync(this.#planner.choose(mask), fn, info, options)
   }
 
+  /**
+   * Blocks while the others of a mask run a function that waits for this CPU in turn: stop-machine.
+   * `meanwhile` is this CPU's part; it may stand still with interrupts off, for it is called when
+   * the request is on its way to everybody and needs nothing of this CPU any more. If it gives
+   * false, the others are given up. Gives what the others answered. Waits `timeoutMs` for slots:
+   * `IPI_TIMEOUT`, and nothing was sent.
+   */
+  rendezvous(
+    mask: CpuSet,
+    fn: unknown,
+    info: unknown,
+    timeoutMs: number,
+    meanwhile: () => boolean,
+  ): ReturnType<typeof sortOutcomes> {
+    const targets = this.#planner.othersOf(mask)
+    const plan = this.#planner.planMany('stopMachine', targets, false, fn, info, undefined, true)
+    this.#blockForSlots(plan, timeoutMs)
+    const call = this.#newCall(plan)
+    const { finish, hasLeft } = this.#send(plan, call, false)
+    this.#waits.block(() => finish === undefined || finish() || hasLeft!(), timeoutMs)
+    if (meanwhile()) {
+      this.#collect(plan, call, finish)
+    } else {
+      this.#abandon(call)
+      if (finish !== undefined) void this.#release(finish)
+    }
+    return sortOutcomes(call)
+  }
+
   async #many(
     targets: readonly number[],
     local: boolean,
@@ -162,22 +191,21 @@ export class CallFunction {
   /**
    * Sends a planned call, and runs it here if it is to: remote and local runs overlap. With
    * `announced` the call is told of each answer; without, the caller looks at the slots itself.
-   * Gives what the driver has still to do.
    */
-  #send(plan: CallPlan, call: Call, announced: boolean): (() => boolean) | undefined {
+  #send(plan: CallPlan, call: Call, announced: boolean): Submission {
     const { targets, record, info, wait, local } = plan
     const batch = this.#book.fill(targets, record, info, wait, announced ? call : undefined)
     call.slots = batch.slots
     // Preemption is off from the look at the masks to the interrupt, as in the kernel.
     this.#cpu.preemptDisable()
-    const { offline, finish } = this.#driver.submit(batch)
+    const submission = this.#driver.submit(batch)
     this.#cpu.preemptEnable()
-    for (const target of offline) {
+    for (const target of submission.offline) {
       this.#book.refuse(batch.slots[targets.indexOf(target)]!)
       call.settle(target, offlineOutcome(target))
     }
     if (local) call.settle(this.#cpu.id, this.#runLocal(plan))
-    return finish
+    return submission
   }
 
   #runLocal(plan: CallPlan): Outcome {
@@ -211,7 +239,7 @@ export class CallFunction {
       start = this.#cpu.platform.now()
     }
     const call = this.#newCall(plan)
-    const finish = this.#send(plan, call, true)
+    const { finish } = this.#send(plan, call, true)
     const released = finish === undefined ? undefined : this.#release(finish)
     if (call.lateCount > 0) await this.#answers(plan, call, start, at)
     // Everybody has answered, so nothing keeps the driver from letting go at once.
@@ -257,12 +285,23 @@ export class CallFunction {
   }
 
   #block(plan: CallPlan): Call {
-    const enough = (): boolean => plan.targets.length <= this.#book.freeCount
-    if (!enough() && !this.#waits.block(enough, plan.timeoutMs))
-      throw this.#noSlots(plan.targets.length, plan.timeoutMs, plan.record.name)
+    this.#blockForSlots(plan, plan.timeoutMs)
     const call = this.#newCall(plan)
-    const finish = this.#send(plan, call, false)
-    if (call.lateCount === 0 && finish === undefined) return call
+    const { finish } = this.#send(plan, call, false)
+    this.#collect(plan, call, finish)
+    return call
+  }
+
+  #blockForSlots({ targets, record }: CallPlan, timeoutMs: number): void {
+    const enough = (): boolean => targets.length <= this.#book.freeCount
+    if (!enough() && !this.#waits.block(enough, timeoutMs)) {
+      throw this.#noSlots(targets.length, timeoutMs, record.name)
+    }
+  }
+
+  /** Blocks until everybody has answered. Throws `IPI_TIMEOUT`. */
+  #collect(plan: CallPlan, call: Call, finish: (() => boolean) | undefined): void {
+    if (call.lateCount === 0 && finish === undefined) return
     let place = 0
     const answered = (): boolean => {
       if (finish !== undefined && !finish()) return false
@@ -277,7 +316,6 @@ export class CallFunction {
       call.settle(call.cpus[i]!, this.#book.finish(call.slots[i]!, call))
     }
     if (!inTime) throw this.#timeout(call, plan.timeoutMs)
-    return call
   }
 
   /** Whether the answer at this place was read already, or can be read. */
