@@ -4,7 +4,7 @@
  */
 
 import { CpuMask, type CpuSet } from '../base/cpu-mask.ts'
-import { IpiError } from '../base/errors.ts'
+import { IpiError, isIpiError } from '../base/errors.ts'
 import { ATTENTION, CPU_STATE, HEADER } from '../hardware/layout.ts'
 import { compareExchange } from '../hardware/memory.ts'
 import { disableLocalApic } from './apic-setup.ts'
@@ -281,7 +281,14 @@ export class Control {
 
   /** `flush_tlb_all`: every translation of every CPU, by the call-function interrupt. */
   async flushTlbAll(timeoutMs = this.#timeoutMs): Promise<void> {
-    await this.#kernel.calls.each(KERNEL_FUNCTIONS.flushTlbAll, undefined, { timeoutMs })
+    try {
+      await this.#kernel.calls.each(KERNEL_FUNCTIONS.flushTlbAll, undefined, { timeoutMs })
+    } catch (error) {
+      // Who died holds no translations any more, as in `#hasFlushed` of kernel/tlb.ts.
+      const died = (each: unknown): boolean => isIpiError(each) && each.code === 'IPI_CPU_DIED'
+      if (error instanceof SmpCallError && [...error.errors.values()].every(died)) return
+      throw error
+    }
   }
 }
 

@@ -2,8 +2,9 @@
 
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { settled } from '../support/machine-board.ts'
+import { WORD, settled } from '../support/machine-board.ts'
 import { expectBalancedBooks } from '../support/machine-books.ts'
+import { deafHold } from '../support/machine-death-tasks.ts'
 import { withAdopted, withMachine } from '../support/machine-harness.ts'
 import { echo } from '../support/machine-tasks.ts'
 
@@ -24,6 +25,18 @@ describe('who stands still can wait for nothing else', () => {
 })
 
 describe('one dies, and the others have done it', () => {
+  test('flushTlbAll: the dead hold no translations', async () => {
+    await withAdopted({ cpus: 3, tasks }, async ({ machine, board, kill }) => {
+      const held = machine.smpCallFunctionSingle(1, deafHold)
+      held.catch(() => undefined)
+      await board.reached(WORD.entered)
+      const flushed = machine.flushTlbAll()
+      await kill(1)
+      await settled(flushed, 'the flush')
+      await assert.rejects(held, { code: 'IPI_CPU_DIED' })
+    })
+  })
+
   test('stopMachine: a bystander that dies takes no result with it', async () => {
     await withAdopted({ cpus: 3, tasks }, async ({ machine, adopted }) => {
       const { worker } = adopted[0]!
