@@ -26,6 +26,15 @@ import type { IpiSenders } from './send.ts'
 import type { CallServer } from './serve.ts'
 import { VECTOR } from './vectors.ts'
 
+/** One CPU that a batch asks. */
+interface Asked {
+  readonly cpu: number
+  readonly slot: number
+  /** Which use of the slot, and which life of the CPU. */
+  readonly use: number
+  readonly life: number
+}
+
 /** The one global record. One driver object per thread. */
 export class CallDataDriver implements CallDriver {
   readonly name = 'callData'
@@ -46,35 +55,37 @@ export class CallDataDriver implements CallDriver {
    * looked at, because a thread with an event loop cannot spin here.
    */
   submit(batch: CallBatch): Submission {
-    const offline = batch.targets.filter((target) => !this.#isOpen(target))
-    const members = batch.targets.filter((target) => !offline.includes(target))
-    const slots = batch.slots.filter((_, i) => !offline.includes(batch.targets[i]!))
-    const uses = slots.map((slot) => ({ slot, use: useOf(requestFlags(this.#cpu.memory, slot)) }))
+    const { memory } = this.#cpu
+    // The life before the door: a death in between makes it another life, and never the reverse.
+    const batchOf = batch.targets.map((cpu, i) => ({
+      cpu,
+      slot: batch.slots[i]!,
+      use: useOf(requestFlags(memory, batch.slots[i]!)),
+      life: memory.readCpu(cpu, CPU.incarnation),
+    }))
+    const asked = batchOf.filter(({ cpu }) => this.#isOpen(cpu))
+    const offline = batchOf.filter((each) => !asked.includes(each)).map(({ cpu }) => cpu)
     const waitFor = batch.wait ? HEADER.callFinished : HEADER.callStarted
     let published = false
-    let left = members.length === 0
+    let left = asked.length === 0
     return {
       offline,
       hasLeft: () => published || left,
       finish: () => {
         if (left) return true
         if (!published) {
-          if (
-            slots.every(
-              (slot) => stateOf(requestFlags(this.#cpu.memory, slot)) !== REQUEST_STATE.queued,
-            )
-          ) {
+          if (asked.every((each) => this.#stateOf(each) !== REQUEST_STATE.queued)) {
             // Everybody gave up before it was our turn: there is nothing left to ask.
-            for (const slot of slots) this.#server.refuse(slot)
+            for (const each of asked) this.#refuse(each)
             left = true
             return true
           }
           if (!this.#lock.tryAcquire()) return false
           published = true
-          this.#publish(members, slots)
+          this.#publish(asked)
         }
-        if (!this.#allSet(waitFor, members, uses, batch.wait)) return false
-        store(this.#cpu.memory.words, HEADER.callData, 0)
+        if (!this.#allSet(waitFor, asked, batch.wait)) return false
+        store(memory.words, HEADER.callData, 0)
         this.#lock.release()
         left = true
         return true
@@ -83,21 +94,20 @@ export class CallDataDriver implements CallDriver {
   }
 
   /** Fills the record, publishes it, interrupts. */
-  #publish(members: readonly number[], slots: readonly number[]): void {
+  #publish(asked: readonly Asked[]): void {
     const { memory, id } = this.#cpu
     const { words } = memory
-    // Whoever left while we waited for the lock is not asked any more.
-    const there = members.filter((cpu, i) => {
-      if (this.#isOpen(cpu)) return true
-      this.#server.refuse(slots[i]!)
-      return false
-    })
+    // Whoever left while we waited for the lock is not asked any more; nor is a later life.
+    const there: number[] = []
+    for (const each of asked) {
+      if (this.#isAnotherLife(each)) continue
+      if (this.#isOpen(each.cpu)) there.push(each.cpu)
+      else this.#refuse(each)
+    }
     const mask = CpuMask.from(there)
     memory.writeMask(HEADER.callStarted, CpuMask.of())
     memory.writeMask(HEADER.callFinished, CpuMask.of())
-    members.forEach((cpu, i) => {
-      words[HEADER.callSlots + cpu] = slots[i]!
-    })
+    for (const { cpu, slot } of asked) words[HEADER.callSlots + cpu] = slot
     memory.writeMask(HEADER.callMask, mask)
     // The record before the pointer, the pointer before the interrupt: partner is `serve`.
     store(words, HEADER.callData, id + 1)
@@ -113,27 +123,41 @@ export class CallDataDriver implements CallDriver {
    * alone is not enough: a CPU that still runs the function of an initiator that died sets its bit
    * in whatever record stands there then. So its slot must say the same.
    */
-  #allSet(
-    at: number,
-    members: readonly number[],
-    uses: readonly { readonly slot: number; readonly use: number }[],
-    wait: boolean,
-  ): boolean {
+  #allSet(at: number, asked: readonly Asked[], wait: boolean): boolean {
     const { memory } = this.#cpu
-    return members.every((cpu, i) => {
+    return asked.every((each) => {
+      // It died, and its number lives again: what was asked of the dead is settled.
+      if (this.#isAnotherLife(each)) return true
+      const { cpu } = each
       const cpuState = memory.readCpu(cpu, CPU.state)
       if (cpuState === CPU_STATE.dead || cpuState === CPU_STATE.offline) return true
-      const { slot, use } = uses[i]!
-      const flags = requestFlags(memory, slot)
-      const state = useOf(flags) === use ? stateOf(flags) : REQUEST_STATE.done
+      const state = this.#stateOf(each)
       if (state === REQUEST_STATE.queued || state === REQUEST_STATE.cancelled) {
         // It closed its door after we had looked, and will not come for this any more.
-        if (!this.#isOpen(cpu)) this.#server.refuse(slot)
+        if (!this.#isOpen(cpu)) this.#refuse(each)
         return false
       }
       if (wait && state === REQUEST_STATE.running) return false
       return memory.testCpu(at, cpu) || !this.#isOpen(cpu)
     })
+  }
+
+  /** What became of a request. Its slot may have another by now: then this one has ended. */
+  #stateOf({ slot, use }: Asked): number {
+    const flags = requestFlags(this.#cpu.memory, slot)
+    return useOf(flags) === use ? stateOf(flags) : REQUEST_STATE.done
+  }
+
+  #refuse(each: Asked): void {
+    const state = this.#stateOf(each)
+    // Only what is still out: the slot of one that died is perhaps somebody else's already.
+    if (state === REQUEST_STATE.queued || state === REQUEST_STATE.cancelled) {
+      this.#server.refuse(each.slot)
+    }
+  }
+
+  #isAnotherLife({ cpu, life }: Asked): boolean {
+    return this.#cpu.memory.readCpu(cpu, CPU.incarnation) !== life
   }
 
   /** `smp_call_function_interrupt`: copies the record, says so, runs, says so. */

@@ -63,9 +63,9 @@ function orphanRequestsFrom(cpu: Cpu, dead: number): void {
     for (;;) {
       const flags = requestFlags(memory, slot)
       const state = stateOf(flags)
-      if (state !== REQUEST_STATE.queued && state !== REQUEST_STATE.running) break
+      if (!OUT.includes(state)) break
       const unpushed = memory.words[memory.slot(slot) + SLOT.next] === UNPUSHED
-      const lost = state === REQUEST_STATE.queued && (onNoQueue || unpushed)
+      const lost = state !== REQUEST_STATE.running && (onNoQueue || unpushed)
       const next = lost ? REQUEST_STATE.died : state
       if (transition(memory, slot, flags, next, REQUEST_FLAG.notify)) break
     }

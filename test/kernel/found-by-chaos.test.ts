@@ -1,0 +1,66 @@
+/** Faults that chaos on real threads found: each was there, and each is kept from coming back. */
+
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { HEADER } from '../../src/hardware/layout.ts'
+import type { SmpCallError } from '../../src/kernel/call.ts'
+import { KernelBench } from '../support/kernel-bench.ts'
+
+/** Kernels that share `echo`. CPU 2 has the record of call_data, because CPU 3 does not look. */
+function benchWithRecordTaken(): { bench: KernelBench; first: Promise<unknown> } {
+  const bench = new KernelBench(4, { callDriver: 'callData', slotCount: 4 })
+  bench.share('echo', () => (info: unknown) => info)
+  return { bench, first: bench.kernel(2).calls.single(3, 'echo', 'first') }
+}
+
+async function failureOf(bench: KernelBench, call: Promise<unknown>): Promise<SmpCallError> {
+  const error: unknown = await bench.drive(call).catch((reason: unknown) => reason)
+  assert.equal((error as SmpCallError).code, 'IPI_CALL_FAILED')
+  return error as SmpCallError
+}
+
+describe('call_data, and deaths while a call waits for the record', () => {
+  test('who died and lives again is not waited for', async () => {
+    const { bench, first } = benchWithRecordTaken()
+    const second = bench.kernel(0).calls.many([1, 3], 'echo', 'second')
+    bench.kill(1, 2)
+    bench.revive(1)
+    const failure = failureOf(bench, second)
+    assert.equal(await bench.drive(first), 'first')
+    const { results, errors } = await failure
+    assert.deepEqual([...results], [[3, 'second']])
+    assert.deepEqual([...errors.keys()], [1])
+    assert.equal(await bench.drive(bench.kernel(0).calls.single(3, 'echo', 'third')), 'third')
+    assert.equal(bench.memory.words[HEADER.callLock], 0)
+  })
+
+  test('the slot of one that died is not refused when it is another call’s already', async () => {
+    const { bench, first } = benchWithRecordTaken()
+    const { calls, book } = bench.kernel(0)
+    const second = bench.drive(calls.many([1, 3], 'echo', 'second')).catch(() => undefined)
+    bench.kill(1, 2)
+    bench.poll(0)
+    assert.equal(book.openCount, 1, 'the slot of the dead is free')
+    const third = calls.many([2, 3], 'echo', 'third')
+    await bench.drive(first)
+    await second
+    assert.deepEqual(
+      [...(await bench.drive(third))],
+      [
+        [2, 'third'],
+        [3, 'third'],
+      ],
+    )
+  })
+
+  test('a caller that gave up and died leaves no slot behind', async () => {
+    const { bench, first } = benchWithRecordTaken()
+    const controller = new AbortController()
+    const second = bench.kernel(1).calls.single(3, 'echo', 0, { signal: controller.signal })
+    controller.abort(new Error('given up'))
+    await assert.rejects(second, { message: 'given up' })
+    bench.kill(1, 0)
+    assert.equal(bench.revive(1).book.freeCount, 4)
+    await bench.drive(first)
+  })
+})
