@@ -5,7 +5,7 @@
 
 import { Bag } from '../base/bag.ts'
 import type { CpuSet } from '../base/cpu-mask.ts'
-import { IpiError } from '../base/errors.ts'
+import { IpiError, isIpiError } from '../base/errors.ts'
 import {
   allOutcomes,
   Call,
@@ -148,8 +148,7 @@ export class CallFunction {
     const targets = this.#planner.othersOf(mask)
     const plan = this.#planner.planMany('stopMachine', targets, false, fn, info, undefined, true)
     this.#blockForSlots(plan, timeoutMs)
-    const call = this.#newCall(plan)
-    const { finish, hasLeft } = this.#send(plan, call, false)
+    const { call, finish, hasLeft } = this.#start(plan, false)
     this.#waits.block(() => finish === undefined || finish() || hasLeft!(), timeoutMs)
     if (meanwhile()) {
       this.#collect(plan, call, finish)
@@ -188,6 +187,21 @@ export class CallFunction {
     return new Call(record, local ? [...targets, this.#cpu.id] : targets, mask)
   }
 
+  /** Makes a planned call and sends it. A value by port reaches nobody who has left the mask. */
+  #start(plan: CallPlan, announced: boolean): { readonly call: Call } & Submission {
+    for (let { targets } = plan; ;) {
+      const each = { ...plan, targets }
+      const call = this.#newCall(each)
+      try {
+        return { call, ...this.#send(each, call, announced) }
+      } catch (error) {
+        const left = plan.mask && isIpiError(error) && error.code === 'IPI_CPU_OFFLINE'
+        if (!left || !targets.includes(error.cpu!)) throw error
+        targets = targets.filter((target) => target !== error.cpu)
+      }
+    }
+  }
+
   /**
    * Sends a planned call, and runs it here if it is to: remote and local runs overlap. With
    * `announced` the call is told of each answer; without, the caller looks at the slots itself.
@@ -201,7 +215,10 @@ export class CallFunction {
     const submission = this.#driver.submit(batch)
     this.#cpu.preemptEnable()
     for (const target of submission.offline) {
-      this.#book.refuse(batch.slots[targets.indexOf(target)]!)
+      const place = targets.indexOf(target)
+      // It died since its slot was filled, and a look at the dead on the way here has settled that.
+      if (call.hasAnswered(place)) continue
+      this.#book.refuse(batch.slots[place]!)
       call.settle(target, offlineOutcome(target))
     }
     if (local) call.settle(this.#cpu.id, this.#runLocal(plan))
@@ -238,8 +255,7 @@ export class CallFunction {
       this.#checkGoesOn(plan)
       start = this.#cpu.platform.now()
     }
-    const call = this.#newCall(plan)
-    const { finish } = this.#send(plan, call, true)
+    const { call, finish } = this.#start(plan, true)
     const released = finish === undefined ? undefined : this.#release(finish)
     if (call.lateCount > 0) await this.#answers(plan, call, start, at)
     // Everybody has answered, so nothing keeps the driver from letting go at once.
@@ -286,8 +302,7 @@ export class CallFunction {
 
   #block(plan: CallPlan): Call {
     this.#blockForSlots(plan, plan.timeoutMs)
-    const call = this.#newCall(plan)
-    const { finish } = this.#send(plan, call, false)
+    const { call, finish } = this.#start(plan, false)
     this.#collect(plan, call, finish)
     return call
   }

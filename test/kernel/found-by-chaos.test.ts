@@ -64,3 +64,36 @@ describe('call_data, and deaths while a call waits for the record', () => {
     await bench.drive(first)
   })
 })
+
+describe('slots and ends of threads', () => {
+  test('a target that dies while it is asked is settled once', async () => {
+    const bench = new KernelBench(3, { slotCount: 4 })
+    bench.share('echo', () => (info: unknown) => info)
+    const { calls, driver, book } = bench.kernel(0)
+    const submit = driver.submit.bind(driver)
+    driver.submit = (batch) => {
+      bench.kill(1, 2)
+      const submission = submit(batch)
+      // As at the end of a sender's section with interrupts off.
+      bench.poll(0)
+      return submission
+    }
+    const { results, errors } = await failureOf(bench, calls.many([1, 2], 'echo', 1))
+    assert.deepEqual([...results], [[2, 1]])
+    assert.equal((errors.get(1) as { code: string }).code, 'IPI_CPU_DIED')
+    assert.equal(book.freeCount, 4)
+  })
+
+  test('a mask passes over one that has left, also if the value goes by port', async () => {
+    const bench = new KernelBench(3)
+    bench.share('echo', () => (info: unknown) => info)
+    const [near, far] = bench.kernel(0).cpu.platform.createChannel()
+    bench.kernel(0).values.setPort(2, near)
+    bench.kernel(2).values.setPort(0, far)
+    const large = 'x'.repeat(5000)
+    const answers = await bench.drive(bench.kernel(0).calls.all('echo', large))
+    assert.deepEqual([...answers], [[2, large]])
+    near.close()
+    far.close()
+  })
+})
