@@ -20,7 +20,7 @@ import { MASK_WORDS } from '../base/cpu-mask.ts'
 /** "IPI1" in ASCII: the first word of every machine's memory. */
 export const MAGIC = 0x49504931
 /** The version of this map. A map of another version is refused at attach. */
-export const LAYOUT_VERSION = 2
+export const LAYOUT_VERSION = 3
 
 /** Words in a cache line of 64 bytes. */
 export const LINE_WORDS = 16
@@ -165,6 +165,8 @@ export const CPU = {
   /** `cpu_tlbstate`: the active address space and OK or LAZY. The owner writes. */
   activeMm: 58,
   tlbState: 59,
+  /** Completed requests that the owner has taken off its list and not closed: 1 + slot, or 0. */
+  completionsTaken: 60,
 
   /** Call queue: 1 + global slot number of the newest request, 0 empty, or CLOSED. */
   callQueue: 64,

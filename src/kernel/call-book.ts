@@ -59,6 +59,8 @@ export class CallBook {
       const target = targetOf(requestFlags(cpu.memory, slot))
       this.#orphan(slot, target)
     })
+    // What that life had taken off its list, it will not be told of again.
+    this.#closeTaken()
   }
 
   /** How many requests can be made now. */
@@ -204,9 +206,17 @@ export class CallBook {
   /** ATTENTION.completion: takes the list of completed requests and tells their readers. */
   takeCompletions(): void {
     const { memory, page } = this.#cpu
+    // Noted before anything else is called: if this thread ends here, its next life goes on.
+    memory.words[page + CPU.completionsTaken] = takeSlots(memory, page + CPU.completions)
+    this.#closeTaken()
+  }
+
+  #closeTaken(): void {
+    const { memory, page } = this.#cpu
     const done: number[] = []
-    slotsOldestFirst(memory, takeSlots(memory, page + CPU.completions), done)
+    slotsOldestFirst(memory, memory.words[page + CPU.completionsTaken]!, done)
     for (const slot of done) this.#close(slot)
+    memory.words[page + CPU.completionsTaken] = 0
   }
 
   #close(slot: number): void {

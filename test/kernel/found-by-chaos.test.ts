@@ -66,6 +66,22 @@ describe('call_data, and deaths while a call waits for the record', () => {
 })
 
 describe('slots and ends of threads', () => {
+  test('one that dies while it reads its answers leaves none behind', async () => {
+    const bench = new KernelBench(3, { slotCount: 4 })
+    bench.share('echo', () => (info: unknown) => info)
+    const { calls, book } = bench.kernel(2)
+    const call = calls.many([0, 1], 'echo', 1)
+    call.catch(() => undefined)
+    bench.poll(0)
+    bench.poll(1)
+    book.onFreed = () => {
+      throw new Error('the thread ends here')
+    }
+    assert.throws(() => bench.poll(2), { message: 'the thread ends here' })
+    bench.kill(2, 0)
+    assert.equal(bench.revive(2).book.freeCount, 4)
+  })
+
   test('a target that dies while it is asked is settled once', async () => {
     const bench = new KernelBench(3, { slotCount: 4 })
     bench.share('echo', () => (info: unknown) => info)
