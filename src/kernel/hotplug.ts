@@ -68,9 +68,10 @@ export class Hotplug {
         for (const wanted of cpus) prepared.push(this.#prepare(wanted, start, owned))
         for (const { cpu, member } of prepared) {
           await this.#boot.doBootCpu(cpu, member)
-          await this.#boot.commence(cpu, member)
-          // Node answers later questions about a thread's end only if it was asked while it lived.
+          // Node answers later questions about a thread's end only if it was asked while it lived;
+          // and once it is online, a blocking wait for it may be the next to ask.
           member.thread.isAlive()
+          await this.#boot.commence(cpu, member)
           this.#kernel.events.emit('online', { cpu })
         }
       } catch (error) {
@@ -292,8 +293,10 @@ export class Hotplug {
       await calls.single(cpu, HOTPLUG_FUNCTIONS.takeCpuDown, undefined, { timeoutMs })
     } catch (cause) {
       const code = cause instanceof IpiError ? cause.code : ''
-      if (member.gone || code === 'IPI_CPU_DIED') return this.#awaitTheDying()
-      if (code !== 'IPI_TIMEOUT') {
+      const isDead = member.gone || self.memory.readCpu(cpu, CPU.state) === CPU_STATE.dead
+      if (isDead || code === 'IPI_CPU_DIED') return this.#awaitTheDying()
+      // IPI_CPU_OFFLINE: it has left after all, as an earlier cpuDown had asked that gave up.
+      if (code !== 'IPI_TIMEOUT' && code !== 'IPI_CPU_OFFLINE') {
         member.leaving = false
         const why = cause instanceof Error ? cause.message : String(cause)
         throw new IpiError('IPI_HOTPLUG_VETO', `CPU ${cpu} refused to leave: ${why}`, {
@@ -301,7 +304,7 @@ export class Hotplug {
           cause,
         })
       }
-      if (!force) {
+      if (code === 'IPI_TIMEOUT' && !force) {
         member.leaving = false
         throw cause
       }
