@@ -64,7 +64,7 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   mutant('lets go of the record before everybody has copied it', '(callData)', [
     'kernel/call-data.js',
-    'if (!this.#allSet(waitFor, members, uses, batch.wait))\n                    return false;',
+    'if (!this.#allSet(waitFor, asked, batch.wait))\n                    return false;',
     '',
   ]),
   mutant(

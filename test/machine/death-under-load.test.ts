@@ -9,8 +9,9 @@ import { describe, test } from 'node:test'
 import { settled } from '../support/machine-board.ts'
 import { expectBalancedBooks } from '../support/machine-books.ts'
 import { withAdopted } from '../support/machine-harness.ts'
-import { PROGRESS, random, STOP, useSpace, work } from '../support/machine-load-tasks.ts'
+import { PROGRESS, STOP, useSpace, work } from '../support/machine-load-tasks.ts'
 import { startTask, whoAmI } from '../support/machine-tasks.ts'
+import { random } from '../support/random.ts'
 
 const entry = new URL('../support/machine-load-tasks.js', import.meta.url)
 const seed = Number(process.env['MACHINE_SEED'] ?? Math.floor(Math.random() * 2 ** 31))

@@ -4,6 +4,7 @@ import { isIpiError, thisMachine, type CallOptions, type Machine } from '../../s
 import { board, defineTask, echo, whoAmI } from './machine-tasks.ts'
 import { WORD } from './machine-board.ts'
 import { useSpace, SPACE, ADDRESS } from './machine-death-tasks.ts'
+import { random } from './random.ts'
 
 export { useSpace }
 
@@ -13,17 +14,6 @@ export const PROGRESS = WORD.free + 1
 
 /** What may become of a call while CPUs die: these, and nothing else. */
 const EXPECTED = ['IPI_CPU_DIED', 'IPI_CPU_OFFLINE', 'IPI_NO_CPU']
-
-/** Pseudo-random numbers that a seed repeats: mulberry32. */
-export function random(seed: number): () => number {
-  let state = seed | 0
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let t = Math.imul(state ^ (state >>> 15), 1 | state)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 0x1_0000_0000
-  }
-}
 
 /** One random operation. Throws what it should not have. */
 async function operate(machine: Machine, draw: () => number, mayBlock: boolean): Promise<void> {
