@@ -57,7 +57,8 @@ export class CallBook {
     this.#slots = new RequestSlots(cpu.memory, cpu.id, (slot) => {
       // Left behind by an earlier life of this CPU; its target still has it. Nobody wants to know.
       const target = targetOf(requestFlags(cpu.memory, slot))
-      this.#orphan(slot, target)
+      this.#open.note(slot, target, cpu.memory.readCpu(target, CPU.incarnation))
+      this.#orphan(slot)
     })
     // What that life had taken off its list, it will not be told of again.
     this.#closeTaken()
@@ -94,10 +95,9 @@ export class CallBook {
         slots.push(slot)
         this.#slots.fill(slot, target, record.id, kind, ticket)
         this.#values.put(slot, target, 'info', ticket, info)
-        if (reader !== undefined) {
-          const incarnation = memory.words[memory.cpuPage(target) + CPU.incarnation]!
-          this.#open.set(slot, reader, target, incarnation)
-        }
+        const incarnation = memory.words[memory.cpuPage(target) + CPU.incarnation]!
+        if (reader !== undefined) this.#open.set(slot, reader, target, incarnation)
+        else this.#open.note(slot, target, incarnation)
       }
     } catch (error) {
       for (const slot of slots) this.#giveBack(slot)
@@ -109,6 +109,16 @@ export class CallBook {
   /** Ends a request that never reached its target. */
   refuse(slot: number): void {
     this.#giveBack(slot)
+  }
+
+  /**
+   * Gives a settled request's slot back. A thread whose end is only suspected may take a last step
+   * yet, and write its answer: until it is buried, nobody else gets the slot that it was asked by.
+   */
+  #free(slot: number): void {
+    const hasDied = stateOf(requestFlags(this.#cpu.memory, slot)) === REQUEST_STATE.died
+    if (!hasDied || this.#isGone(slot)) this.#giveBack(slot)
+    else this.#orphan(slot)
   }
 
   #giveBack(slot: number): void {
@@ -140,7 +150,7 @@ export class CallBook {
         : state === REQUEST_STATE.left
           ? offlineOutcome(target)
           : this.#read(slot, target, reader)
-    this.#giveBack(slot)
+    this.#free(slot)
     return outcome
   }
 
@@ -236,7 +246,7 @@ export class CallBook {
     } catch {
       // The port went down with the target: there is nothing left to drop.
     }
-    this.#giveBack(slot)
+    this.#free(slot)
   }
 
   /**
@@ -281,21 +291,19 @@ export class CallBook {
       if (this.isSettled(slot)) {
         // Settled at this very moment. If it is to be announced, the announcement frees it.
         if ((flags & REQUEST_FLAG.notify) === 0) this.#discard(slot, target)
-        else this.#orphan(slot, target)
+        else this.#orphan(slot)
         return true
       }
       const next = state === REQUEST_STATE.queued ? REQUEST_STATE.cancelled : state
       // From here on its completion is announced: nobody looks at the flags any more.
       if (!transition(memory, slot, flags, next, REQUEST_FLAG.notify)) continue
-      this.#orphan(slot, target)
+      this.#orphan(slot)
       return state === REQUEST_STATE.running
     }
   }
 
-  #orphan(slot: number, target: number): void {
-    const incarnation = this.#open.has(slot)
-      ? this.#open.incarnation(slot)
-      : this.#cpu.memory.readCpu(target, CPU.incarnation)
-    this.#open.set(slot, undefined, target, incarnation)
+  /** Nobody wants to know any more how it ends; its slot comes back all the same. */
+  #orphan(slot: number): void {
+    this.#open.set(slot, undefined, this.#open.target(slot), this.#open.incarnation(slot))
   }
 }

@@ -47,6 +47,13 @@ export class OpenRequests {
     this.#incarnations[at] = incarnation
   }
 
+  /** Remembers whom a slot is addressed to, without entering it: its caller looks for itself. */
+  note(slot: number, target: number, incarnation: number): void {
+    const at = slot - this.#first
+    this.#targets[at] = target
+    this.#incarnations[at] = incarnation
+  }
+
   /** Takes a slot out, if it is in. */
   delete(slot: number): void {
     const at = slot - this.#first

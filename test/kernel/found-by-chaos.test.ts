@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { HEADER } from '../../src/hardware/layout.ts'
 import type { SmpCallError } from '../../src/kernel/call.ts'
+import { settleRequestsOf } from '../../src/kernel/death.ts'
 import { KernelBench } from '../support/kernel-bench.ts'
 
 /** Kernels that share `echo`. CPU 2 has the record of call_data, because CPU 3 does not look. */
@@ -97,6 +98,22 @@ describe('slots and ends of threads', () => {
     const { results, errors } = await failureOf(bench, calls.many([1, 2], 'echo', 1))
     assert.deepEqual([...results], [[2, 1]])
     assert.equal((errors.get(1) as { code: string }).code, 'IPI_CPU_DIED')
+    assert.equal(book.freeCount, 4)
+  })
+
+  test('a slot that a suspect was asked by is not used again before it is buried', () => {
+    const bench = new KernelBench(3, { slotCount: 4 })
+    bench.share('echo', () => (info: unknown) => info)
+    const { book, functions, cpu } = bench.kernel(0)
+    const record = functions.resolve('echo')
+    const { slots } = book.fill([1], record, 'question', true, undefined)
+    settleRequestsOf(bench.kernel(2).cpu, 1)
+    assert.equal(book.isSettled(slots[0]!), true)
+    const outcome = book.finish(slots[0]!, { record, settle: () => undefined })
+    assert.equal(outcome.ok, false, 'its caller knows at once')
+    assert.equal(book.freeCount, 3)
+    bench.kill(1, 2)
+    bench.poll(cpu.id)
     assert.equal(book.freeCount, 4)
   })
 
