@@ -32,9 +32,9 @@ export interface Submission {
   /** The targets that were not online. */
   readonly offline: number[]
   /** What the driver has still to do, as a condition to be looked at until it holds. */
-  readonly finish?: () => boolean
+  readonly finish?: (() => boolean) | undefined
   /** Whether the requests have left this CPU; without it they have. */
-  readonly hasLeft?: () => boolean
+  readonly hasLeft?: (() => boolean) | undefined
 }
 
 /** How filled requests get to their targets. */

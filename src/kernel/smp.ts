@@ -189,15 +189,15 @@ export class CallFunction {
 
   /** Makes a planned call and sends it. A value by port reaches nobody who has left the mask. */
   #start(plan: CallPlan, announced: boolean): { readonly call: Call } & Submission {
-    for (let { targets } = plan; ;) {
-      const each = { ...plan, targets }
+    for (let each = plan; ;) {
       const call = this.#newCall(each)
       try {
-        return { call, ...this.#send(each, call, announced) }
+        const { offline, finish, hasLeft } = this.#send(each, call, announced)
+        return { call, offline, finish, hasLeft }
       } catch (error) {
         const left = plan.mask && isIpiError(error) && error.code === 'IPI_CPU_OFFLINE'
-        if (!left || !targets.includes(error.cpu!)) throw error
-        targets = targets.filter((target) => target !== error.cpu)
+        if (!left || !each.targets.includes(error.cpu!)) throw error
+        each = { ...plan, targets: each.targets.filter((target) => target !== error.cpu) }
       }
     }
   }

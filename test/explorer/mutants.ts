@@ -311,4 +311,22 @@ export const MUTANTS: readonly Mutant[] = [
       'this.#discard(slot, target);\n                if ((flags & REQUEST_FLAG.notify) === 0) ;',
     ],
   ),
+  mutant(
+    'takes a later life for the one that was asked (callData)',
+    'dies while it is asked, and comes up again (callData)',
+    [
+      'kernel/call-data.js',
+      'return this.#cpu.memory.readCpu(cpu, CPU.incarnation) !== life;',
+      'return cpu < 0 && life < 0;',
+    ],
+  ),
+  mutant(
+    'takes a later life for the one that was asked',
+    'dies while it is asked, and comes up again',
+    [
+      'kernel/call-book.js',
+      'memory.readCpu(target, CPU.incarnation) !== this.#open.incarnation(slot)',
+      'false',
+    ],
+  ),
 ]

@@ -14,6 +14,7 @@ import type * as memoryRoom from '../../src/hardware/machine-memory.ts'
 import type * as pageRoom from '../../src/hardware/apic/page.ts'
 import type * as requestRoom from '../../src/kernel/request.ts'
 import type * as secondaryRoom from '../../src/kernel/secondary.ts'
+import type { LocalApic } from '../../src/hardware/apic/local-apic.ts'
 import type { MachineOptions } from '../../src/kernel/config.ts'
 import type { SharedOptions } from '../../src/kernel/protocol.ts'
 import { Bus, type Access, type Program, type Setup, type Watch } from '../../src/testing.ts'
@@ -101,6 +102,21 @@ export class BlankMemory {
   }
 }
 
+/** Counts what an APIC's owner takes, and what it ends. */
+function countEnds(apic: LocalApic): { taken: number; ended: number } {
+  const counts = { taken: 0, ended: 0 }
+  const { acknowledge, eoi } = apic
+  apic.acknowledge = (vector) => {
+    counts.taken++
+    return acknowledge.call(apic, vector)
+  }
+  apic.eoi = () => {
+    counts.ended++
+    return eoi.call(apic)
+  }
+  return counts
+}
+
 /** A machine of the explorer. Made anew for each schedule. */
 export class ExploredMachine {
   /** By CPU: of those that live now. */
@@ -111,6 +127,7 @@ export class ExploredMachine {
   readonly #shared: SharedOptions
   readonly #clock: Clock
   readonly #threads: ExploredThread[] = []
+  readonly #ends = new Map<kernelRoom.Kernel, { taken: number; ended: number }>()
   /** CPUs that are not up at first. */
   readonly #down: readonly number[]
 
@@ -151,13 +168,15 @@ export class ExploredMachine {
 
   #makeKernel(cpu: number, thread = this.#newThread()): kernelRoom.Kernel {
     const { memory, functions, kernel } = this.#rooms
-    return new kernel.Kernel(
+    const made = new kernel.Kernel(
       now(memory.MachineMemory.attach(this.words.buffer)),
       cpu,
       thread.platform(),
       new functions.FunctionTable(),
       this.#shared,
     )
+    this.#ends.set(made, countEnds(made.cpu.apic))
+    return made
   }
 
   #newThread(): ExploredThread {
@@ -231,7 +250,8 @@ export class ExploredMachine {
   /** Nothing is left over: no attention, no request, nothing in service. */
   #books(): string | undefined {
     const { CPU, CPU_STATE, HEADER, SLOT } = this.#rooms.layout
-    for (const { cpu, book } of this.kernels) {
+    for (const kernel of this.kernels) {
+      const { cpu, book } = kernel
       const { memory, id, page } = cpu
       const word = (field: number): number => this.words[page + field]!
       const state = word(CPU.state)
@@ -241,6 +261,8 @@ export class ExploredMachine {
       }
       if (cpu.apic.hasPending) return `an interrupt waits at CPU ${id}`
       if (cpu.apic.ppr !== 0) return `an interrupt of CPU ${id} was not acknowledged`
+      const { taken, ended } = this.#ends.get(kernel)!
+      if (taken !== ended) return `CPU ${id} took ${taken} interrupts and ended ${ended}`
       for (let i = 0; i < memory.slotCount; i++) {
         const flags = this.words[now(memory.slot(id * memory.slotCount + i)) + SLOT.flags]! & 0xf
         if (flags !== 0) return `slot ${i} of CPU ${id} is in state ${flags}`

@@ -67,6 +67,60 @@ const deaths = (['queue', 'callData'] as const).flatMap((callDriver) => [
     },
     { callDriver, mortal: [2] },
   ),
+  scenario(
+    ['E-32', 'E-20'],
+    `dies while it is asked, and comes up again (${callDriver})`,
+    0,
+    2,
+    (machine) => {
+      const calls = sharing(machine)
+      const [boot] = machine.kernels
+      const over = boot!.cpu.page + WORK
+      const reborn = over + 1
+      const ends: string[] = []
+      return {
+        programs: [
+          function* (kernel) {
+            const promise = yield* go(kernel.calls.single(1, 'f', 'first'))
+            let word = 0
+            while ((word = yield bus().load(over)) === 0) yield* go(kernel.cpu.cpuRelax())
+            if (word === DIED) yield* machine.bury(kernel, 1)
+            yield bus().store(reborn, word)
+            if (word === DIED) {
+              yield* machine.callOut(kernel, 1)
+              while (!(yield* go(kernel.cpu.isOnline(1)))) yield* go(kernel.cpu.cpuRelax())
+            }
+            ends.push(yield* outcome(() => awaits(promise)))
+            ends.push(yield* outcome(() => awaits(kernel.calls.single(1, 'f', 'second'))))
+          },
+          function* ({ cpu }) {
+            yield* go(cpu.poll())
+            yield bus().store(over, ENDED)
+          },
+        ],
+        threads: [
+          machine.reborn(1, reborn, ({ functions }) => {
+            functions.register('f', (info) => {
+              calls.push(info)
+              return info
+            })
+          }),
+        ],
+        onDeath: () => {
+          if (machine.words[over] === 0) machine.write(over, DIED)
+          else machine.buryLater(1)
+        },
+        atEnd: () =>
+          expect(
+            /^(answer first|IPI_CPU_DIED|IPI_CPU_OFFLINE),(answer second|IPI_CPU_DIED|IPI_CPU_OFFLINE)$/.test(
+              ends.join(),
+            ) && calls.filter((info) => info === 'first').length <= 1,
+            () => `${ends.join()}, ran for ${calls.join()}`,
+          ),
+      }
+    },
+    { callDriver, mortal: [1] },
+  ),
 ])
 
 /** What becomes of somebody, in a word that others wait for. */
