@@ -12,6 +12,7 @@ import {
   type TransferListItem,
 } from 'node:worker_threads'
 import { IpiError } from '../base/errors.ts'
+import { wait } from '../hardware/memory.ts'
 import type { Platform, Port, Thread, ThreadRequest, Timer } from '../hardware/platform.ts'
 
 // As they are now: a program's tests may put others in their place.
@@ -36,12 +37,25 @@ class NodePort implements Port {
 
   receive(): { readonly value: unknown } | undefined {
     const received = receiveMessageOnPort(this.transferable)
-    return received === undefined ? undefined : { value: received.message }
+    if (received === undefined) return undefined
+    if (received.message === undefined) awaitTermination()
+    return { value: received.message }
   }
 
   close(): void {
     this.transferable.close()
   }
+}
+
+/**
+ * Every message of this library is an object. Node gives `undefined` for one where the end of this
+ * thread has been asked for and its JavaScript has not been stopped yet (`src/node_messaging.cc`,
+ * MessagePort::ReceiveMessage: can_call_into_js). What comes next would act on a message that is lost:
+ * so nothing comes next.
+ */
+function awaitTermination(): never {
+  const word = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT))
+  for (;;) wait(word, 0, 0, Infinity)
 }
 
 /** A worker thread. */
