@@ -329,4 +329,99 @@ export const MUTANTS: readonly Mutant[] = [
       'false',
     ],
   ),
+  mutant(
+    'announces the answer before it is written',
+    'one blocks until an idle one has answered (queue)',
+    [
+      'kernel/serve.js',
+      'words[at] = REQUEST_STATUS.returned;\n            this.#values.put(',
+      'words[at] = REQUEST_STATUS.returned;\n            this.#complete(call.slot);\n            requestFlags(this.#cpu.memory, call.slot);\n            this.#values.put(',
+    ],
+  ),
+  mutant(
+    'leaves polling without a look',
+    'stops polling while an interrupt comes',
+    [
+      'kernel/idle.js',
+      'if (!over || core.attentionPending || (old & TIF.NEED_RESCHED) !== 0)',
+      'if (!over)',
+    ],
+    [
+      'kernel/idle.js',
+      'if (core.attentionPending || this.#cpu.needResched)\n            this.#turn();',
+      '',
+    ],
+  ),
+  mutant('tells nobody that an answer is there', 'one awaits an idle one (queue)', [
+    'kernel/serve.js',
+    'descriptors[source].attend(ATTENTION.completion);',
+    '',
+  ]),
+  mutant('forgets what is no vector when a vector comes with it', 'two await each other (queue)', [
+    'hardware/apic/receiver.js',
+    'return attention;',
+    'return (attention & ATTENTION.single) !== 0 ? 0 : attention;',
+  ]),
+  mutant('does not say that a target was gone already', 'leaves while another awaits it (queue)', [
+    'kernel/smp.js',
+    'call.settle(target, offlineOutcome(target));',
+    '',
+  ]),
+  mutant('wakes nobody who waits for slots', 'three calls for two slots (queue)', [
+    'kernel/smp.js',
+    'parts.book.onFreed = () => this.#slotQueue.onFreed();',
+    '',
+  ]),
+  mutant('stops the others with interrupts off', 'stops one that has called it and waits', [
+    'kernel/control.js',
+    "waits.checkMayWait('smpSendStop', false);",
+    "waits.checkMayWait('smpSendStop', false);\n            cpu.localIrqDisable();",
+  ]),
+  mutant('waits for ever for one that does not stop', 'stops one that takes no interrupts', [
+    'kernel/control.js',
+    'Math.max(0, deadline - cpu.platform.now()), () => undefined)',
+    'Infinity, () => undefined)',
+  ]),
+  mutant('flushes without the lock', 'two flush one space', [
+    'kernel/tlb.js',
+    'if (!this.#lock.tryAcquire())\n                        return false;',
+    '',
+  ]),
+  mutant(
+    'writes destination and command apart, with interrupts on (bigsmp)',
+    'a handler sends in the middle of a send (bigsmp)',
+    [
+      'kernel/send.js',
+      'this.#cpu.apic.sendCommand(destination, prepareIcr(0, vector));',
+      'this.#cpu.apic.write(0x310, destination << 24);\n        this.#onlineCount();\n        this.#cpu.apic.write(APIC_ICR, prepareIcr(0, vector));',
+    ],
+    [
+      'kernel/send.js',
+      'sendCpu: (cpu, vector) => {\n                const flags = this.#cpu.localIrqSave();',
+      'sendCpu: (cpu, vector) => {\n                const flags = this.#cpu.irqsDisabled;',
+    ],
+  ),
+  mutant(
+    'keeps the destination where a handler replaces it',
+    'a handler sends in the middle of a send (x2apic)',
+    [
+      'kernel/send.js',
+      'this.#cpu.apic.sendCommand(cpu, vector);',
+      'this.destination = cpu;\n            this.#onlineCount();\n            this.#cpu.apic.sendCommand(this.destination, vector);',
+    ],
+  ),
+  mutant(
+    'sends from an NMI handler, and does not put the destination back (bigsmp)',
+    'an NMI comes in the middle of a send (bigsmp)',
+    [
+      'kernel/send.js',
+      'this.#cpu.apic.sendCommand(destination, prepareIcr(0, vector));',
+      'this.#cpu.apic.write(0x310, destination << 24);\n        this.#onlineCount();\n        this.#cpu.apic.write(APIC_ICR, prepareIcr(0, vector));',
+    ],
+    [
+      'kernel/smp-interrupts.js',
+      'cpu.count(EVENT.nmi);',
+      'cpu.count(EVENT.nmi);\n        apic.write(0x310, 0);',
+    ],
+  ),
 ]

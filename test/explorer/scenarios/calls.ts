@@ -4,6 +4,7 @@ import type { IpiError } from '../../../src/base/errors.ts'
 import { VECTOR } from '../../../src/kernel/vectors.ts'
 import { awaits, go, now, type KernelProgram } from '../../support/explorer-machine.ts'
 import {
+  answerTo,
   bus,
   expect,
   FIRST,
@@ -18,7 +19,7 @@ import {
 
 const callers = (['queue', 'callData'] as const).flatMap((callDriver) => [
   scenario(
-    ['E-07', 'E-10', 'E-12', ...(callDriver === 'callData' ? ['E-08', 'E-13'] : [])],
+    ['E-06', 'E-07', 'E-10', 'E-12', ...(callDriver === 'callData' ? ['E-08', 'E-13'] : [])],
     `one blocks until an idle one has answered (${callDriver})`,
     1,
     2,
@@ -34,7 +35,7 @@ const callers = (['queue', 'callData'] as const).flatMap((callDriver) => [
         ],
         atEnd: () =>
           expect(
-            calls.length === 1 && answer === 7,
+            calls.length === 1 && answer === answerTo(7),
             () => `ran ${calls.length}, answer ${String(answer)}`,
           ),
       }
@@ -82,7 +83,7 @@ const callers = (['queue', 'callData'] as const).flatMap((callDriver) => [
         ],
         atEnd: () =>
           expect(
-            (end === 'answer 7' && calls.length === 1) ||
+            (end === 'answer 7 done' && calls.length === 1) ||
               (end === 'IPI_CPU_OFFLINE' && calls.length === 0),
             () => `${end}, ran ${calls.length} times`,
           ),
@@ -110,7 +111,10 @@ const awaiters = (['queue', 'callData'] as const).flatMap((callDriver) => [
           idle,
         ],
         atEnd: () =>
-          expect(calls.length === 1 && end === 'answer 7', () => `${end}, ran ${calls.length}`),
+          expect(
+            calls.length === 1 && end === 'answer 7 done',
+            () => `${end}, ran ${calls.length}`,
+          ),
       }
     },
     { callDriver },
@@ -155,7 +159,7 @@ const awaiters = (['queue', 'callData'] as const).flatMap((callDriver) => [
         ],
         atEnd: () =>
           expect(
-            (end === 'answer 7' && calls.length === 1) ||
+            (end === 'answer 7 done' && calls.length === 1) ||
               (end === 'IPI_CPU_OFFLINE' && calls.length === 0),
             () => `${end}, ran ${calls.length} times`,
           ),
@@ -186,8 +190,8 @@ const awaiters = (['queue', 'callData'] as const).flatMap((callDriver) => [
         ],
         atEnd: () =>
           expect(
-            (ends[0] === 'answer 1' || ends[0] === 'IPI_TIMEOUT') &&
-              ends[1] === 'answer 2' &&
+            (ends[0] === 'answer 1 done' || ends[0] === 'IPI_TIMEOUT') &&
+              ends[1] === 'answer 2 done' &&
               calls.filter((info) => info === 1).length <= 1 &&
               calls.filter((info) => info === 2).length === 1,
             () => `${ends.join()}, ran for ${calls.join()}`,
@@ -215,7 +219,7 @@ const awaiters = (['queue', 'callData'] as const).flatMap((callDriver) => [
         ],
         atEnd: () =>
           expect(
-            ends.join() === 'answer 1,answer 2,answer 3' && calls.length === 3,
+            ends.join() === 'answer 1 done,answer 2 done,answer 3 done' && calls.length === 3,
             () => `${ends.join()}, ran for ${calls.join()}`,
           ),
       }
@@ -249,7 +253,7 @@ const awaiters = (['queue', 'callData'] as const).flatMap((callDriver) => [
         ],
         atEnd: () =>
           expect(
-            ends.toSorted().join() === 'IPI_WOULD_DEADLOCK,IPI_WOULD_DEADLOCK,answer 7' &&
+            ends.toSorted().join() === 'IPI_WOULD_DEADLOCK,IPI_WOULD_DEADLOCK,answer 7 done' &&
               calls.join() === '7',
             () => `${ends.join()}, ran for ${calls.join()}`,
           ),

@@ -4,6 +4,7 @@ import type { IpiError } from '../../../src/base/errors.ts'
 import { CPU_STATE } from '../../../src/hardware/layout.ts'
 import { awaits, go, now } from '../../support/explorer-machine.ts'
 import {
+  answerTo,
   bus,
   expect,
   FIRST,
@@ -33,7 +34,7 @@ const deaths = (['queue', 'callData'] as const).flatMap((callDriver) => [
         ],
         atEnd: () =>
           expect(
-            (end === 'answer 7' || end === 'IPI_CPU_DIED' || end === 'IPI_CPU_OFFLINE') &&
+            (end === 'answer 7 done' || end === 'IPI_CPU_DIED' || end === 'IPI_CPU_OFFLINE') &&
               calls.length <= 1,
             () => `${end}, ran ${calls.length} times`,
           ),
@@ -60,7 +61,7 @@ const deaths = (['queue', 'callData'] as const).flatMap((callDriver) => [
         ],
         atEnd: () =>
           expect(
-            end === '' || (end === 'answer again' && calls.join() === 'dead,again'),
+            end === '' || (end === 'answer again done' && calls.join() === 'dead,again'),
             () => `${end}, ran for ${calls.join()}`,
           ),
       }
@@ -102,7 +103,7 @@ const deaths = (['queue', 'callData'] as const).flatMap((callDriver) => [
           machine.reborn(1, reborn, ({ functions }) => {
             functions.register('f', (info) => {
               calls.push(info)
-              return info
+              return answerTo(info)
             })
           }),
         ],
@@ -112,7 +113,7 @@ const deaths = (['queue', 'callData'] as const).flatMap((callDriver) => [
         },
         atEnd: () =>
           expect(
-            /^(answer first|IPI_CPU_DIED|IPI_CPU_OFFLINE),(answer second|IPI_CPU_DIED|IPI_CPU_OFFLINE)$/.test(
+            /^(answer first done|IPI_CPU_DIED|IPI_CPU_OFFLINE),(answer second done|IPI_CPU_DIED|IPI_CPU_OFFLINE)$/.test(
               ends.join(),
             ) && calls.filter((info) => info === 'first').length <= 1,
             () => `${ends.join()}, ran for ${calls.join()}`,
@@ -276,7 +277,10 @@ export const LIVES: readonly KernelScenario[] = [
           (kernel) => machine.comeUp(kernel),
         ],
         atEnd: () =>
-          expect(answers[0] === 7 && calls.length === 1, () => `answer ${answers.join()}`),
+          expect(
+            answers[0] === answerTo(7) && calls.length === 1,
+            () => `answer ${answers.join()}`,
+          ),
       }
     },
     { down: [1] },

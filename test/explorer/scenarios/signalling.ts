@@ -2,7 +2,7 @@
 
 import { TIF } from '../../../src/kernel/thread-flags.ts'
 import { $peek } from '../../support/explorer-runtime.ts'
-import { go, now } from '../../support/explorer-machine.ts'
+import { go } from '../../support/explorer-machine.ts'
 import {
   bus,
   counting,
@@ -67,24 +67,6 @@ export const SIGNALLING: readonly KernelScenario[] = [
           counts.get(FIRST) === 1 && counts.get(SECOND) === 1,
           () => `taken ${[...counts.values()].join()}`,
         ),
-    }
-  }),
-
-  scenario(['E-06'], 'a handler reads what was written before the send', 3, 2, (machine) => {
-    const [sender, target] = machine.kernels
-    const { words } = machine
-    const at = sender!.cpu.page + WORK
-    const read: number[] = []
-    now(target!.idt.requestIrq(FIRST, 'reads', () => void read.push($peek(words, at))))
-    return {
-      programs: [
-        function* ({ senders }) {
-          words[at] = 42
-          yield* go(senders.sendIpiCpu(1, FIRST))
-        },
-        halts(() => read.length === 1),
-      ],
-      atEnd: () => expect(read[0] === 42, () => `the handler has read ${read.join()}`),
     }
   }),
 
