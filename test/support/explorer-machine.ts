@@ -16,6 +16,7 @@ import type * as requestRoom from '../../src/kernel/request.ts'
 import type * as secondaryRoom from '../../src/kernel/secondary.ts'
 import type { LocalApic } from '../../src/hardware/apic/local-apic.ts'
 import type { MachineOptions } from '../../src/kernel/config.ts'
+import { describe } from '../../src/kernel/kernel.ts'
 import type { SharedOptions } from '../../src/kernel/protocol.ts'
 import { Bus, type Access, type Program, type Setup, type Watch } from '../../src/testing.ts'
 import { unhandledRejection, usePromises } from './explorer-promises.ts'
@@ -105,14 +106,15 @@ export class BlankMemory {
 /** Counts what an APIC's owner takes, and what it ends. */
 function countEnds(apic: LocalApic): { taken: number; ended: number } {
   const counts = { taken: 0, ended: 0 }
-  const { acknowledge, eoi } = apic
+  const acknowledge = apic.acknowledge.bind(apic)
+  const eoi = apic.eoi.bind(apic)
   apic.acknowledge = (vector) => {
     counts.taken++
-    return acknowledge.call(apic, vector)
+    return acknowledge(vector)
   }
   apic.eoi = () => {
     counts.ended++
-    return eoi.call(apic)
+    return eoi()
   }
   return counts
 }
@@ -273,7 +275,7 @@ export class ExploredMachine {
       if (this.words[HEADER[lock]] !== 0) return `${lock} is ${this.words[HEADER[lock]]}`
     }
     const rejection = unhandledRejection()
-    return rejection === undefined ? undefined : `nobody has caught ${String(rejection)}`
+    return rejection === undefined ? undefined : `nobody has caught ${describe(rejection)}`
   }
 
   /** Control of the machine from each of its CPUs. */

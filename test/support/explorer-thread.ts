@@ -1,10 +1,17 @@
 /** A thread of an explored machine: its event loop, and what the library asks of its platform. */
 
 import type { Platform } from '../../src/hardware/platform.ts'
-import { Bus, type Access } from '../../src/testing.ts'
-import { WAIT_RESULT } from '../../src/testing.ts'
+import { Bus, WAIT_RESULT, type Access } from '../../src/testing.ts'
 import type { Job } from './explorer-promises.ts'
-import { $async, $Gen, $pause, $peek, $Promise, armed, type Clock } from './explorer-runtime.ts'
+import {
+  $async,
+  $Gen,
+  $pause,
+  $peek,
+  armed,
+  type $Promise,
+  type Clock,
+} from './explorer-runtime.ts'
 
 /** Goes on with what a call of instrumented code gave. */
 export function* go<T>(given: T): Generator<Access, T, number> {

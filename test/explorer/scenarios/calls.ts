@@ -240,7 +240,7 @@ const awaiters = (['queue', 'callData'] as const).flatMap((callDriver) => [
           for (const wait of [true, false]) {
             const call = caller!.calls.single(1, 'f', 'from a handler', { wait })
             const promise = yield* go(call)
-            promise.catch((error: IpiError) => void ends.push(error.code))
+            promise.catch((error: unknown) => void ends.push((error as IpiError).code))
           }
         }),
       )
