@@ -5,33 +5,19 @@
  * A thread has no instruction boundaries that others can use; it has safepoints. `poll` is one: the
  * instruction NOP and the boundary behind it. What the manual says of instruction boundaries holds
  * for safepoints here, and for forced entries, which are boundaries that the thread did not choose.
+ *
+ * A forced entry comes at any call and at any turn of a loop, also inside this file. So what it would
+ * find half changed is closed to it, NMIs included; `#open` lets it in when that is over. And it
+ * takes only what may run in the middle of other JavaScript: the rest waits for a safepoint.
  */
 
 import { ATTENTION, CPU, CPU_STATE } from './layout.ts'
 import { ATOMIC_LOOK_EVERY, type SafepointCredit } from './apic/interrupts.ts'
 import type { LocalApic } from './apic/local-apic.ts'
+import { Descriptor } from './descriptor.ts'
+import type { CoreHandlers, EntryPath } from './gates.ts'
 import type { MachineMemory } from './machine-memory.ts'
-import { add, load, notifyAll, store, wait, type SharedWords } from './memory.ts'
-
-/** How the core came to look for interrupts. */
-export type EntryPath = 'safepoint' | 'eventLoop' | 'forced'
-
-/** An interrupt gate: called with its vector and the interrupt flag that the core saved. */
-export type Gate = (vector: number, interruptFlag: boolean) => void
-
-/** What the core calls when it has taken something. All run with interrupts off. */
-export interface CoreHandlers {
-  /** The interrupt descriptor table: one interrupt gate per vector. */
-  readonly gates: Gate[]
-  /** The gate of vector 2. */
-  nmi(): void
-  /** INIT: the APIC is in its reset state already. */
-  init(): void
-  /** A start-up interrupt was honoured. */
-  startup(vector: number): void
-  /** Attention bits that are no business of the APIC. */
-  attention(bits: number): void
-}
+import { load, store, wait, type SharedWords } from './memory.ts'
 
 /** The attention bits that the core hands on. */
 const SOFT_ATTENTION = ATTENTION.completion | ATTENTION.wake
@@ -42,7 +28,6 @@ export class Core {
   readonly #handlers: CoreHandlers
   readonly #words: SharedWords
   readonly #page: number
-  /** The attention word alone. */
   readonly #attention: SharedWords
   readonly #safepoints: SafepointCredit
   #interruptFlag = false
@@ -52,6 +37,13 @@ export class Core {
   /** How often something was taken: a halt ends when this changes. */
   #takings = 0
   #retired = false
+  /** While true a forced entry takes nothing: registers and latches may be half changed. */
+  #closed = false
+  /** Whether one came meanwhile. */
+  #keptOut = false
+  /** Forced entries that are on the stack. */
+  #forcedDepth = 0
+  readonly #descriptor: Descriptor
   /**
    * While true an INIT stays latched, as it does in system-management mode: a thread cannot throw
    * away the JavaScript that is on its stack.
@@ -65,6 +57,7 @@ export class Core {
     this.#page = memory.cpuPage(apic.cpu)
     this.#attention = memory.viewOf(this.#page + CPU.attention)
     this.#safepoints = apic.safepoints
+    this.#descriptor = new Descriptor(memory, apic.cpu)
   }
 
   /** Whether this thread is the CPU no more. */
@@ -80,6 +73,14 @@ export class Core {
   /** How the core came to take what it is taking now. */
   get path(): EntryPath {
     return this.#path
+  }
+
+  /**
+   * Whether this runs below a forced entry, in the middle of other JavaScript. Until that entry has
+   * returned, safepoints too take only what a forced entry may.
+   */
+  get isForced(): boolean {
+    return this.#forcedDepth > 0
   }
 
   /** Every change of the flag goes through here: others read the word when they ask what we do. */
@@ -142,8 +143,32 @@ export class Core {
    * maskable ones pending. Gives whether anything was taken.
    */
   deliverInterrupts(path: EntryPath): boolean {
-    if (this.#retired || (path === 'forced' && this.#shadow)) return false
+    if (this.#retired) return false
+    if (path === 'forced') return this.#deliverForced()
+    return this.#deliverAs(path)
+  }
+
+  /** In the STI shadow it takes nothing: the safepoint that ends that finds what was posted. */
+  #deliverForced(): boolean {
+    if (this.#closed) this.#keptOut = true
+    if (this.#closed || this.#shadow) return false
+    this.#forcedDepth++
+    let taken = false
+    try {
+      taken = this.#deliverAs('forced')
+    } finally {
+      this.#forcedDepth--
+    }
+    // What it took in and may not take is announced again: whoever looks for work before it goes to
+    // sleep looks at the attention word, and that says nothing of it any more.
+    if (this.#anyWaiting) this.#descriptor.attend(ATTENTION.wake)
+    if (taken) this.#endHalt()
+    return taken
+  }
+
+  #deliverAs(path: EntryPath): boolean {
     this.#shadow = false
+    this.#closed = true
     // Pairs with Descriptor.attend: an attention bit that this load misses was set after it, and
     // its sender then reads our state after we last wrote it. The plain read only saves the load.
     if (this.#attention[0] !== 0 || load(this.#attention, 0) !== 0) {
@@ -151,6 +176,7 @@ export class Core {
     }
     if (!this.#anyWaiting) {
       this.#safepoints.left = ATOMIC_LOOK_EVERY - 1
+      this.#open()
       return false
     }
     // A handler may open interrupts: its safepoints must see what waits beside what it handles.
@@ -160,12 +186,13 @@ export class Core {
     try {
       const taken = this.#deliver()
       if (taken) this.#takings++
-      if (taken && path === 'forced') this.#endHalt()
       return taken
     } finally {
+      this.#closed = true
       this.#path = outerPath
       // What is kept from us by a flag or a priority may be let through before the next safepoint.
       if (!this.#anyWaiting) this.#safepoints.left = ATOMIC_LOOK_EVERY - 1
+      this.#open()
     }
   }
 
@@ -174,9 +201,15 @@ export class Core {
    * must look again: nobody else will ring for what is taken already.
    */
   #endHalt(): void {
-    if (this.state !== CPU_STATE.halted) return
-    add(this.#words, this.#page + CPU.doorbell, 1)
-    notifyAll(this.#words, this.#page + CPU.doorbell)
+    if (this.state === CPU_STATE.halted) this.#descriptor.ringAlways()
+  }
+
+  /** Forced entries may come again, and one that came meanwhile takes place now. */
+  #open(): void {
+    this.#closed = false
+    if (!this.#keptOut) return
+    this.#keptOut = false
+    this.deliverInterrupts('forced')
   }
 
   get #anyWaiting(): boolean {
@@ -194,9 +227,11 @@ export class Core {
       if (!this.#interruptFlag) return taken
       const vector = apic.hasPending ? apic.pendingVector() : -1
       if (vector >= 0) {
+        // The strongest first, or none: a weaker one that may be forced does not pass it.
+        if (this.#forcedDepth > 0 && !this.#handlers.isInterruptSafe(vector)) return taken
         apic.acknowledge(vector)
         this.#enter(vector)
-      } else if (this.#softAttention !== 0) {
+      } else if (this.#softAttention !== 0 && this.#forcedDepth === 0) {
         this.#attend()
       } else {
         return taken
@@ -220,20 +255,25 @@ export class Core {
     const bits = this.#softAttention
     this.#softAttention = 0
     this.#setFlag(false)
+    this.#open()
     try {
       this.#handlers.attention(bits)
     } finally {
+      this.#closed = true
       this.#setFlag(true)
     }
   }
 
   /** Through an interrupt gate and back: the flag is cleared on the way in, restored by IRET. */
   #enter(vector: number): void {
+    this.#closed = true
     const flag = this.#interruptFlag
     this.#setFlag(false)
+    this.#open()
     try {
       this.#handlers.gates[vector]!(vector, flag)
     } finally {
+      this.#closed = true
       this.#setFlag(flag)
       this.#shadow = false
     }
@@ -241,14 +281,15 @@ export class Core {
 
   /** Further NMIs are blocked until IRET; one of them is remembered. */
   #takeNmi(): void {
-    // Blocked first: an NMI that is forced in between the two lines must not nest.
     this.apic.nmiBlocked = true
     this.apic.nmiPending--
     const flag = this.#interruptFlag
     this.#setFlag(false)
+    this.#open()
     try {
-      this.#handlers.nmi()
+      this.#handlers.nmi(flag)
     } finally {
+      this.#closed = true
       this.#setFlag(flag)
       this.apic.nmiBlocked = false
     }
@@ -267,7 +308,9 @@ export class Core {
     this.cli()
     this.apic.initPending = false
     this.apic.reset('init')
+    this.#open()
     this.#handlers.init()
+    this.#closed = true
   }
 
   /** Honoured in wait-for-SIPI only; in any other state it is forgotten. */
@@ -275,7 +318,9 @@ export class Core {
     const vector = this.apic.startupVector
     this.apic.startupVector = -1
     if (this.state !== CPU_STATE.waitingForSipi) return
+    this.#open()
     this.#handlers.startup(vector)
+    this.#closed = true
   }
 
   /** What senders believe this CPU is doing. */
@@ -332,15 +377,18 @@ export class Core {
   }
 
   /**
-   * One round of HLT: harvests, and blocks on the doorbell if nothing can be taken. The caller has
-   * set the state to halted, and read `doorbell` before looking for any work of its own. Gives
-   * whether something can be taken, without having slept.
+   * One round of HLT: harvests, and blocks on the doorbell if nothing can be taken. The caller has set
+   * the state, and read `doorbell` before any look for work of its own. Gives whether something can.
    */
   sleep(doorbell: number, timeoutMs: number): boolean {
-    // The page may be another life's by now.
     if (this.#retired) return false
+    this.#closed = true
     if (this.attentionPending) this.#softAttention |= this.apic.harvest() & SOFT_ATTENTION
-    if (this.#canTake()) return true
+    if (this.#canTake()) {
+      this.#open()
+      return true
+    }
+    this.#open()
     if (timeoutMs > 0) wait(this.#words, this.#page + CPU.doorbell, doorbell, timeoutMs)
     return false
   }

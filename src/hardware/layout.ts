@@ -139,6 +139,8 @@ export const CPU = {
   nmiPosts: 10,
   /** The INIT and start-up latches in one word, INIT_SIPI. Senders replace; the owner exchanges. */
   initSipi: 11,
+  /** Forced entry, the bits of FORCED. The owner and whoever has it entered, by atomic or/and. */
+  forced: 12,
 
   /** Vectors posted level-triggered. Senders or; the owner ands what it took. */
   levelPosts: 16,
@@ -195,6 +197,14 @@ export const ATTENTION = {
   wake: 1 << 12,
   /** The vector in the upper bits is posted, edge-triggered. Set only where the word was 0. */
   single: 1 << 13,
+} as const
+
+/** Bits of the word that says how it stands with forced entry of a CPU. */
+export const FORCED = {
+  /** Its thread can be entered. */
+  ready: 1,
+  /** An entry was asked for, and has not begun: it will find whatever is posted before that. */
+  asked: 2,
 } as const
 
 /** Where the vector of ATTENTION.single starts. */

@@ -33,8 +33,42 @@ export interface Timer {
   cancel(): void
 }
 
+/**
+ * Forced entry: running something in a thread in the middle of other JavaScript. All of it goes
+ * through the thread that made the machine, which alone holds its `Thread`s.
+ */
+export interface ForcedEntryPort {
+  /** Why this environment has none, or undefined. */
+  readonly missing: string | undefined
+  /** Whether this thread can enter others, and be asked to. */
+  readonly relays: boolean
+  /**
+   * From now on this thread can be entered: `enter` is called in the middle of whatever it runs, once
+   * for each time that somebody has it entered, never within itself. Where this thread relays, `relay`
+   * is called in the same way with what others `ask` for. Gives a function that ends it, and with it
+   * all that was opened for it.
+   */
+  accept(enter: () => void, relay: (cpu: number) => void): () => void
+  /** Has a thread entered, busy or blocked; gives whether it can be reached. Any context. */
+  enter(thread: Thread): boolean
+  /** Asks the thread that made the machine to enter another CPU, or itself. Any context. */
+  ask(cpu: number): void
+  /**
+   * The JavaScript that the interrupt interrupted in whose handler this is called: a line per frame,
+   * newest first, at most `limit`. Empty if none was running.
+   */
+  captureStack(limit: number): string
+  /**
+   * Has the engine look for interrupts in every loop, where it would leave that out of some. Costs
+   * speed in all of the process; code that is optimised already stays as it is.
+   */
+  pollEveryLoop(): void
+}
+
 /** What a platform provides to one thread. */
 export interface Platform {
+  /** Forced entry, where the environment has anything of the kind. */
+  readonly forced?: ForcedEntryPort
   /** Milliseconds on a clock that never goes back. */
   now(): number
   /** Whether this thread may block in `Atomics.wait`; false on a browser's main thread. */

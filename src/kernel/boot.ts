@@ -80,6 +80,7 @@ export function createMachineOn(
   const state = threadState()
   checkUnattached(state)
   const shared = sharedOptions(options)
+  if (options.pollEveryLoop === true) platform.forced?.pollEveryLoop()
   const memory = createMemory(options, cpus)
   for (let cpu = 0; cpu < memory.cpuCount; cpu++) {
     store(memory.words, memory.cpuPage(cpu) + CPU.callQueue, CLOSED)
@@ -97,6 +98,7 @@ export function createMachineOn(
   for (const mask of [HEADER.calloutMask, HEADER.callinMask, HEADER.commencedMask]) {
     memory.setCpu(mask, BOOT_CPU)
   }
+  kernel.forced.open()
   memory.setCpu(HEADER.onlineMask, BOOT_CPU)
   kernel.cpu.localIrqEnable()
   kernel.idle.start()

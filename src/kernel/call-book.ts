@@ -75,7 +75,8 @@ export class CallBook {
   }
 
   /**
-   * Fills one slot per target. The caller has checked that there are enough. Throws
+   * Fills one slot per target. The caller has checked that there are enough, and has turned interrupts
+   * off until they are submitted or refused. Throws
    * `IPI_UNCLONEABLE` and the like with every slot given back: nothing was sent.
    */
   fill(
@@ -137,9 +138,19 @@ export class CallBook {
 
   /**
    * Reads how a settled request ended, and gives its slot back. Loading `done` from the flags
-   * ordered everything that the target wrote before it (CallServer.#complete).
+   * ordered everything that the target wrote before it (CallServer.#complete). Interrupts are off
+   * meanwhile: what a forced entry runs sends and takes values too, and must not find us at it.
    */
   finish(slot: number, reader: Reader): Outcome {
+    const irqFlags = this.#cpu.localIrqSave()
+    try {
+      return this.#finish(slot, reader)
+    } finally {
+      this.#cpu.localIrqRestore(irqFlags)
+    }
+  }
+
+  #finish(slot: number, reader: Reader): Outcome {
     const { memory } = this.#cpu
     const flags = requestFlags(memory, slot)
     const target = memory.words[memory.slot(slot) + SLOT.target]!
@@ -241,12 +252,14 @@ export class CallBook {
   #discard(slot: number, target: number): void {
     const { words } = this.#cpu.memory
     const at = this.#cpu.memory.slot(slot)
+    const irqFlags = this.#cpu.localIrqSave()
     try {
       this.#values.drop(slot, target, 'result', words[at + SLOT.ticket]!)
     } catch {
       // The port went down with the target: there is nothing left to drop.
     }
     this.#free(slot)
+    this.#cpu.localIrqRestore(irqFlags)
   }
 
   /**

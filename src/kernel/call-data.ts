@@ -182,6 +182,11 @@ export class CallDataDriver implements CallDriver {
     this.#server.run(call, () => this.#set(HEADER.callFinished, call.source))
   }
 
+  /** Never: this driver is for study, and its record may be replaced while it is looked at. */
+  isInterruptSafe(): boolean {
+    return false
+  }
+
   #set(mask: number, initiator: number): void {
     const { id, memory } = this.#cpu
     or(memory.words, mask + (id >>> 5), 1 << (id & 31))

@@ -6,7 +6,7 @@
 
 import { CpuMask } from '../base/cpu-mask.ts'
 import { CPU, SLOT } from '../hardware/layout.ts'
-import { exchange } from '../hardware/memory.ts'
+import { compareExchange, exchange, load } from '../hardware/memory.ts'
 import { EVENT, type Cpu } from './cpu.ts'
 import {
   CLOSED,
@@ -44,6 +44,8 @@ export interface CallDriver {
   submit(batch: CallBatch): Submission
   /** `smp_call_function_interrupt`, after the acknowledgement. */
   serve(): void
+  /** Whether `serve` would now run nothing but what may run in the middle of other JavaScript. */
+  isInterruptSafe(): boolean
   /** Opens this CPU's door to requests. */
   open(): void
   /** Closes the door and serves what came through it before: the last act of a leaving CPU. */
@@ -99,11 +101,41 @@ export class CallQueueDriver implements CallDriver {
   }
 
   serve(): void {
+    if (this.#cpu.core.isForced) return this.#serveForced()
     // The exchange comes after the interrupt was taken: a request that is pushed after it finds the
     // queue empty and sends an interrupt of its own.
     const taken = takeSlots(this.#cpu.memory, this.#head)
     if (taken === CLOSED) this.close()
     else this.#serveList(taken)
+  }
+
+  /**
+   * Below a forced entry: takes the queue only as it was when all of it was found safe. Something else
+   * may be pushed at any moment; then the interrupt is requested once more, for a safepoint.
+   */
+  #serveForced(): void {
+    const { memory, apic } = this.#cpu
+    for (;;) {
+      const newest = load(memory.words, this.#head)
+      if (newest === 0) return
+      if (!this.#allSafe(newest)) {
+        apic.raise(VECTOR.CALL_FUNCTION_VECTOR)
+        return
+      }
+      if (compareExchange(memory.words, this.#head, newest, 0) !== newest) continue
+      return this.#serveList(newest)
+    }
+  }
+
+  isInterruptSafe(): boolean {
+    return this.#allSafe(load(this.#cpu.memory.words, this.#head))
+  }
+
+  #allSafe(newest: number): boolean {
+    if (newest === CLOSED) return false
+    const slots: number[] = []
+    slotsOldestFirst(this.#cpu.memory, newest, slots)
+    return slots.every((slot) => this.#server.isInterruptSafe(slot))
   }
 
   open(): void {

@@ -55,7 +55,9 @@ export class Control {
     this.lock = new RobustLock(kernel.cpu, HEADER.controlLock)
     const { functions, tlb } = kernel
     functions.register(KERNEL_FUNCTIONS.stopThisCpu, () => this.#stopThisCpu())
-    functions.register(KERNEL_FUNCTIONS.flushTlbAll, () => tlb.flushEverything())
+    functions.register(KERNEL_FUNCTIONS.flushTlbAll, () => tlb.flushEverything(), {
+      interruptSafe: true,
+    })
     functions.register(KERNEL_FUNCTIONS.multiCpuStop, (round: StopRound) => this.#stand(round))
   }
 

@@ -6,8 +6,9 @@
 import { IpiError } from '../base/errors.ts'
 import { LocalApic } from '../hardware/apic/local-apic.ts'
 import type { SafepointCredit } from '../hardware/apic/interrupts.ts'
-import { Core, type CoreHandlers } from '../hardware/core.ts'
+import { Core } from '../hardware/core.ts'
 import { Descriptor } from '../hardware/descriptor.ts'
+import type { CoreHandlers } from '../hardware/gates.ts'
 import { CPU, HEADER } from '../hardware/layout.ts'
 import type { MachineMemory } from '../hardware/machine-memory.ts'
 import { and, load, or, pause, type SharedWords } from '../hardware/memory.ts'
@@ -69,6 +70,8 @@ export class Cpu {
   kernelDepth = 0
   /** @internal This thread looks for itself, and need not be rung; kernel/kernel.ts binds it. */
   onLook: () => void = () => undefined
+  /** @internal This CPU has buried another; kernel/forced.ts binds it. */
+  onBurial: () => void = () => undefined
   /** @internal Told when the APIC's timer was set; kernel/local-timer.ts binds it. */
   onTimerArmed: () => void = () => undefined
   /** @internal Runs at a preemption point with NEED_RESCHED set; kernel/resched.ts binds it. */
@@ -91,6 +94,7 @@ export class Cpu {
     })
     this.handlers = {
       gates: Array.from({ length: GATE_COUNT }, () => ignore),
+      isInterruptSafe: () => false,
       nmi: () => undefined,
       init: () => undefined,
       startup: () => undefined,

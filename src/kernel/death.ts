@@ -108,5 +108,7 @@ export function bury(cpu: Cpu, dead: number): void {
   if (tlbLock.holder === dead) memory.writeMask(HEADER.flushMask, CpuMask.of())
   tlbLock.recover(dead)
   new RobustLock(cpu, HEADER.controlLock).recover(dead)
+  store(words, page + CPU.forced, 0)
   announce(cpu)
+  cpu.onBurial()
 }

@@ -3,7 +3,7 @@
  * 2.6.11, `include/asm-i386/hw_irq.h` and `arch/i386/kernel/entry.S`.
  */
 
-import type { EntryPath, Gate } from '../hardware/core.ts'
+import type { EntryPath, Gate } from '../hardware/gates.ts'
 import { CPU } from '../hardware/layout.ts'
 import type { Cpu } from './cpu.ts'
 import { PREEMPT_ACTIVE } from './preempt.ts'
@@ -61,6 +61,8 @@ export class EntryBuilder {
   #depth = 0
   /** Reschedules in front of an interrupted application; kernel/resched.ts binds it. */
   schedule: (regs: PtRegs) => void = () => undefined
+  /** Whether that may be done in the middle of other JavaScript; kernel/resched.ts binds it. */
+  isScheduleSafe: () => boolean = () => true
 
   constructor(cpu: Cpu, onError: HandlerErrorSink) {
     this.#cpu = cpu
@@ -126,10 +128,12 @@ export class EntryBuilder {
   /**
    * `ret_from_intr`: application code is rescheduled in front of until nothing asks for it; library
    * code only if it may be preempted, and had interrupts on. Interrupts are off here, so no flag
-   * change goes unnoticed between the last look and IRET.
+   * change goes unnoticed between the last look and IRET. Below a forced entry the mark stays for the
+   * next safepoint, unless the scheduler is interrupt-safe.
    */
   #retFromIntr(regs: PtRegs): void {
     const cpu = this.#cpu
+    if (cpu.core.isForced && !this.isScheduleSafe()) return
     if (regs.userMode) {
       while (cpu.needResched && exitWork(cpu.threadFlags) === 'schedule') {
         this.schedule(regs)

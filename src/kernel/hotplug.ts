@@ -17,6 +17,8 @@ import { SmpBoot, type Member } from './smpboot.ts'
 
 /** How long a thread that is said to be gone may hold a lock before it is taken away. */
 const DEATH_GRACE_MS = 100
+/** How long a thread has to end once it was told to. V8 may look for that only after seconds. */
+const END_MS = 5000
 
 /** How to take a CPU down. */
 export interface CpuDownOptions {
@@ -47,6 +49,7 @@ export class Hotplug {
     this.#options = options
     this.states = new HotplugStates(kernel, control, options.timeoutMs)
     this.#boot = new SmpBoot(kernel, options.bootTimeoutMs)
+    kernel.forced.enterThread = (cpu) => this.#enterThread(cpu)
     kernel.waits.lookAround.push(() => this.#lookForDead())
     kernel.stop.lookForDead = () => this.#lookForDead()
   }
@@ -148,6 +151,11 @@ export class Hotplug {
       .catch(() => undefined)
   }
 
+  #enterThread(cpu: number): boolean {
+    const member = this.#members.get(cpu)
+    return member !== undefined && this.#platform.forced?.enter(member.thread) === true
+  }
+
   /** A number gets a life: what belongs to an earlier one can be told from it. */
   #markPresent(cpu: number): void {
     const { memory } = this.#kernel.cpu
@@ -214,8 +222,30 @@ export class Hotplug {
   /** A bring-up failed: the number can be used again. */
   async #undo(cpu: number, member: Member): Promise<void> {
     member.leaving = true
-    if (!member.gone && member.owned) await member.thread.terminate()
+    if (!member.gone && member.owned) await this.#terminate(cpu, member)
     this.#remove(cpu, member)
+  }
+
+  /** Ends a thread, and waits until it has ended. Rejects with `IPI_TIMEOUT` if it does not. */
+  async #terminate(cpu: number, member: Member): Promise<void> {
+    // What this gives is not awaited: of a thread that never looks, it never resolves.
+    void member.thread.terminate()
+    await this.#kernel.waits.until(
+      () => member.gone,
+      END_MS,
+      () =>
+        new IpiError(
+          'IPI_TIMEOUT',
+          `the thread of CPU ${cpu} was told to end ${END_MS} ms ago and does not: it is in a native ` +
+            'call, or in a loop that V8 does not interrupt (option pollEveryLoop of boot)',
+          { cpus: [cpu], cpu, waitedMs: END_MS },
+        ),
+    )
+  }
+
+  /** The machine is being closed, and ends without a thread that does not end. */
+  readonly #endWithout = (error: unknown): void => {
+    this.#platform.warn(`interprocessor: ${(error as Error).message}`)
   }
 
   /** The thread of a CPU is gone, or the CPU has left it. */
@@ -327,7 +357,7 @@ export class Hotplug {
         .catch(() => undefined)
     }
     // A thread of the application's own goes on without being a CPU.
-    if (!member.gone && (member.owned || !hasLeft)) await member.thread.terminate()
+    if (!member.gone && (member.owned || !hasLeft)) await this.#terminate(cpu, member)
     this.#remove(cpu, member)
   }
 
@@ -337,12 +367,13 @@ export class Hotplug {
       [...this.#members].map(async ([cpu, member]) => {
         const online = this.#kernel.cpu.isOnline(cpu)
         try {
-          if (online) await this.cpuDown(cpu, { force: true, timeoutMs })
+          // A thread of the machine's own is ended below.
+          if (online) await this.cpuDown(cpu, { force: !member.owned, timeoutMs })
         } catch {
           // It vetoed, or died meanwhile; it ends all the same.
         }
         member.leaving = true
-        if (!member.gone && member.owned) await member.thread.terminate()
+        if (!member.gone && member.owned) await this.#terminate(cpu, member).catch(this.#endWithout)
         this.#remove(cpu, member)
       }),
     )

@@ -7,7 +7,7 @@
 import { IpiError, type IpiErrorFacts } from '../base/errors.ts'
 import { lowestBit } from '../base/bits.ts'
 import { HEADER } from '../hardware/layout.ts'
-import type { Gate } from '../hardware/core.ts'
+import type { Gate } from '../hardware/gates.ts'
 import { and, or, load, compareExchange } from '../hardware/memory.ts'
 import { EVENT, type Cpu } from './cpu.ts'
 import {
@@ -31,10 +31,17 @@ import {
 /** An application's handler: short, synchronous, must not wait and must not throw. */
 export type IrqHandler = (vector: number) => void
 
+/** What the author of a handler says of it. */
+export interface IrqOptions {
+  /** As of a shared function: it may run in the middle of other JavaScript. Default false. */
+  readonly interruptSafe?: boolean
+}
+
 /** The handler that an application has put behind a vector. */
 interface IrqAction {
   readonly name: string
   readonly handler: IrqHandler
+  readonly interruptSafe: boolean
 }
 
 /** One CPU's table. Private to its thread, but for the machine-wide mask of allocated vectors. */
@@ -47,6 +54,8 @@ export class Idt {
   readonly #system = new Map<number, InterruptEntry>()
   /** `common_interrupt`: where the stubs of all other vectors go on. */
   readonly #common: Gate
+  /** Of system entries: whether a forced entry may take them now. */
+  readonly #safety = new Map<number, () => boolean>()
 
   constructor(cpu: Cpu, builder: EntryBuilder, softirqs: Softirqs) {
     this.#cpu = cpu
@@ -64,18 +73,30 @@ export class Idt {
     return system ?? { name: deviceEntryName(vector), vector, enter: this.#common }
   }
 
-  /** `set_intr_gate`: puts a system entry behind its vector. */
-  setIntrGate(name: string, vector: number, handler: SmpHandler): void {
+  /** `set_intr_gate`: puts a system entry behind its vector; says when it is interrupt-safe. */
+  setIntrGate(
+    name: string,
+    vector: number,
+    handler: SmpHandler,
+    isInterruptSafe: () => boolean = () => false,
+  ): void {
     const entry = this.#builder.buildInterrupt(name, vector, handler)
     this.#system.set(vector, entry)
+    this.#safety.set(vector, isInterruptSafe)
     this.#cpu.handlers.gates[vector] = entry.enter
+  }
+
+  /** Whether a forced entry may take a vector now: everything that would run was declared safe. */
+  isInterruptSafe(vector: number): boolean {
+    const isSafe = this.#safety.get(vector)
+    return isSafe === undefined ? this.#actions[vector]?.interruptSafe === true : isSafe()
   }
 
   /**
    * `request_irq`: puts a handler behind a vector, on this CPU. Throws `IPI_INVALID_VECTOR` for a
    * vector that is not for applications, `IPI_VECTOR_IN_USE`, `IPI_INVALID_ARGUMENT`.
    */
-  requestIrq(vector: number, name: string, handler: IrqHandler): void {
+  requestIrq(vector: number, name: string, handler: IrqHandler, options: IrqOptions = {}): void {
     checkDeviceVector(vector)
     if (typeof name !== 'string' || typeof handler !== 'function') {
       throw new IpiError(
@@ -92,7 +113,7 @@ export class Idt {
         { cpu: this.#cpu.id, vector },
       )
     }
-    this.#actions[vector] = { name, handler }
+    this.#actions[vector] = { name, handler, interruptSafe: options.interruptSafe === true }
     or(this.#cpu.memory.words, HEADER.vectorMask + (vector >>> 5), 1 << (vector & 31))
   }
 

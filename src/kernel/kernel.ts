@@ -10,11 +10,13 @@ import { CallDataDriver } from './call-data.ts'
 import { CALL_DRIVERS, CallQueueDriver, type CallDriver } from './call-queue.ts'
 import { Cpu, EVENT } from './cpu.ts'
 import { EntryBuilder } from './entry.ts'
+import { ForcedEntry } from './forced.ts'
 import { FunctionTable } from './functions.ts'
 import { IdleLoop } from './idle.ts'
 import { Idt } from './idt.ts'
 import type { SharedOptions } from './protocol.ts'
 import { LocalTimer } from './local-timer.ts'
+import { Nmi } from './nmi.ts'
 import { Rescheduler } from './resched.ts'
 import { IpiSenders } from './send.ts'
 import { CallServer } from './serve.ts'
@@ -51,6 +53,8 @@ export class Kernel {
   readonly softirqs: Softirqs
   readonly idt: Idt
   readonly senders: IpiSenders
+  readonly forced: ForcedEntry
+  readonly nmi: Nmi
   readonly functions: FunctionTable
   readonly values: Values
   readonly waits: Waits
@@ -83,6 +87,8 @@ export class Kernel {
     this.softirqs = new Softirqs(cpu, onError)
     this.idt = new Idt(cpu, this.builder, this.softirqs)
     this.senders = new IpiSenders(cpu)
+    this.forced = new ForcedEntry(cpu)
+    this.nmi = new Nmi(cpu, this.senders, this.forced, onError)
     this.functions = new FunctionTable(functions)
     this.values = new Values(memory, (port) => platform.adoptPort(port))
     this.waits = new Waits(cpu)
@@ -131,6 +137,9 @@ export class Kernel {
       serveCalls: () => this.driver.serve(),
       invalidateTlb: () => this.tlb.smpInvalidateInterrupt(),
       timer: () => this.softirqs.raiseSoftirq(SOFTIRQ.TIMER_SOFTIRQ),
+      areCallsSafe: () => this.driver.isInterruptSafe(),
+      isScheduleSafe: () => this.rescheduler.isInterruptSafe,
+      nmi: this.nmi,
     })
     this.cpu.handlers.attention = (bits) => {
       if ((bits & ATTENTION.completion) !== 0) this.book.takeCompletions()
@@ -175,6 +184,7 @@ export class Kernel {
 
   /** Ends this CPU's part: nothing of it calls back any more. */
   shutDown(reason: Error): void {
+    this.forced.close()
     this.watchdog.stop()
     this.timer.stop()
     // What has been answered already is still told; nothing else will be.
@@ -207,6 +217,7 @@ function resetCpuPage(memory: MachineMemory, id: number): void {
   for (const field of [
     CPU.nmiPosts,
     CPU.initSipi,
+    CPU.forced,
     CPU.threadFlags,
     CPU.currentRequest,
     CPU.currentVector,

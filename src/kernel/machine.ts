@@ -5,17 +5,19 @@
 
 import { CpuMask, type CpuSet } from '../base/cpu-mask.ts'
 import { IpiError } from '../base/errors.ts'
-import { HEADER } from '../hardware/layout.ts'
+import { CPU, CPU_STATE, HEADER } from '../hardware/layout.ts'
 import { AddressSpace } from './address-space.ts'
 import { offlineError } from './call-book.ts'
 import { CallFamily } from './call-family.ts'
 import type { Control, StopMachineOptions } from './control.ts'
 import type { Cpu } from './cpu.ts'
+import type { Capabilities } from './forced.ts'
 import type { CpuDownOptions, Hotplug, StartThread } from './hotplug.ts'
 import type { HotplugState } from './hotplug-states.ts'
-import type { IrqHandler } from './idt.ts'
+import type { IrqHandler, IrqOptions } from './idt.ts'
 import { readInterrupts, type InterruptTable } from './interrupts.ts'
 import type { Kernel, MachineEvents } from './kernel.ts'
+import type { NmiHandler } from './nmi.ts'
 import type { ScheduleHook } from './resched.ts'
 import type { SoftirqAction } from './softirq.ts'
 import { checkSendVector } from './vectors.ts'
@@ -117,14 +119,49 @@ export class Machine extends CallFamily {
     throw offlineError(cpu)
   }
 
-  // Handlers: kernel/idt.ts, kernel/softirq.ts.
+  /**
+   * Sends a non-maskable interrupt to the CPUs of `mask`, this one too if it is among them: interrupts
+   * off keep it out as little as a busy thread does. While one runs, one more is remembered. Stopped
+   * CPUs take it too. Without forced entry (`capabilities`) a busy thread takes it at its next
+   * safepoint. Waits for nothing, any context. Throws `IPI_INVALID_CPU`, `IPI_CPU_OFFLINE`.
+   */
+  sendNmi(mask: CpuSet): void {
+    const cpus = CpuMask.from(mask)
+    for (const cpu of cpus) {
+      const possible = cpu < this.cpu.memory.cpuCount
+      const stopped = possible && this.cpu.memory.readCpu(cpu, CPU.state) === CPU_STATE.stopped
+      if (!possible || !(stopped || this.cpu.isOnline(cpu))) this.#refuseOffline(cpu)
+    }
+    this.#kernel.nmi.send(cpus)
+  }
+
+  /** What this machine can do here, and why not more. */
+  get capabilities(): Capabilities {
+    return this.#kernel.forced.capabilities
+  }
+
+  // Handlers: kernel/idt.ts, kernel/softirq.ts, kernel/nmi.ts.
+
+  /**
+   * Adds a handler of NMIs to this CPU; each NMI runs all of them. It may come at any moment, also in
+   * the middle of this library: docs/interrupting.md says what it may do. Throws
+   * `IPI_INVALID_ARGUMENT`, also for a name that is taken.
+   */
+  registerNmiHandler(name: string, handler: NmiHandler): void {
+    this.#kernel.nmi.register(name, handler)
+  }
+
+  /** Takes an NMI handler of this CPU away, if there is one of that name. */
+  unregisterNmiHandler(name: string): void {
+    this.#kernel.nmi.unregister(name)
+  }
 
   /**
    * Puts a handler behind a vector of this CPU: it runs with interrupts off and must be short and
    * synchronous. Throws `IPI_INVALID_VECTOR`, `IPI_VECTOR_IN_USE`, `IPI_INVALID_ARGUMENT`.
    */
-  requestIrq(vector: number, name: string, handler: IrqHandler): void {
-    this.#kernel.idt.requestIrq(vector, name, handler)
+  requestIrq(vector: number, name: string, handler: IrqHandler, options?: IrqOptions): void {
+    this.#kernel.idt.requestIrq(vector, name, handler, options)
   }
 
   /** Takes the handler of a vector of this CPU away. Throws `IPI_INVALID_VECTOR`. */
@@ -170,9 +207,13 @@ export class Machine extends CallFamily {
     this.#kernel.rescheduler.reschedTask(cpu)
   }
 
-  /** Puts a scheduler behind this CPU's rescheduling. */
-  onSchedule(hook: ScheduleHook): void {
+  /**
+   * Puts a scheduler behind this CPU's rescheduling. Unless it is declared `interruptSafe` it runs at
+   * safepoints and in the event loop only.
+   */
+  onSchedule(hook: ScheduleHook, options: IrqOptions = {}): void {
     this.#kernel.rescheduler.onSchedule = hook
+    this.#kernel.rescheduler.isHookSafe = options.interruptSafe === true
   }
 
   // Control: kernel/control.ts, kernel/hotplug.ts.

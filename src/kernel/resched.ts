@@ -22,6 +22,8 @@ export class Rescheduler {
   readonly #senders: IpiSenders
   /** Bound by a scheduler. Without one, being rescheduled changes nothing. */
   onSchedule: ScheduleHook = () => undefined
+  /** Whether the scheduler may run in the middle of other JavaScript: doing nothing may. */
+  isHookSafe = true
 
   readonly #onError: HandlerErrorSink
 
@@ -30,7 +32,13 @@ export class Rescheduler {
     this.#cpu = cpu
     this.#senders = senders
     builder.schedule = () => this.schedule()
+    builder.isScheduleSafe = () => this.isHookSafe
     cpu.preemptSchedule = () => this.schedule()
+  }
+
+  /** Whether a rescheduling interrupt may be taken by a forced entry now. */
+  get isInterruptSafe(): boolean {
+    return this.isHookSafe || !this.#cpu.needResched
   }
 
   /**

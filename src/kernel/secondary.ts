@@ -82,6 +82,7 @@ export class Secondary {
     }
     cpu.core.state = CPU_STATE.running
     driver.open()
+    this.#kernel.forced.open()
     // Requests can come from here on; they wait until interrupts are on.
     memory.setCpu(HEADER.onlineMask, id)
     wake(cpu, BOOT_CPU)

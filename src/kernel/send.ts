@@ -11,6 +11,7 @@ import { IpiError } from '../base/errors.ts'
 import { HEADER } from '../hardware/layout.ts'
 import { load } from '../hardware/memory.ts'
 import { EVENT, type Cpu } from './cpu.ts'
+import { VECTOR } from './vectors.ts'
 
 /** Names of the drivers, in the order of HEADER.apicDriver. */
 export const APIC_DRIVERS = ['flat', 'bigsmp', 'x2apic'] as const
@@ -27,13 +28,21 @@ export const APIC_DRIVER_CPUS_MAX: Readonly<Record<ApicDriverName, number>> = {
 /** Register offsets and ICR fields, Linux `include/asm-i386/apicdef.h`. */
 const APIC_ICR = 0x300
 const APIC_DEST_LOGICAL = 0x800
+const APIC_DM_NMI = 0x400
 const APIC_DEST_SELF = 0x40000
 const APIC_DEST_ALLINC = 0x80000
 const APIC_DEST_ALLBUT = 0xc0000
 
-/** `__prepare_ICR`: fixed, edge, logical, with the shorthand and the vector. The level bit is 0. */
+/**
+ * `__prepare_ICR`: fixed, edge, logical, with the shorthand and the vector. The level bit is 0. Vector
+ * 2 means an NMI, as in later kernels: its mode, and no vector.
+ */
 export function prepareIcr(shorthand: number, vector: number): number {
-  return shorthand | APIC_DEST_LOGICAL | vector
+  return shorthand | APIC_DEST_LOGICAL | modeAndVector(vector)
+}
+
+function modeAndVector(vector: number): number {
+  return vector === VECTOR.NMI ? APIC_DM_NMI : vector
 }
 
 /** bigsmp's logical ID of a physical one: the cluster in the high nibble, one bit in the low. */
@@ -184,7 +193,7 @@ export class IpiSenders {
   #x2apic(): ApicDriver {
     const sendCpu = (cpu: number, vector: number): void => {
       this.#cpu.count(EVENT.ipisSent)
-      this.#cpu.apic.sendCommand(cpu, vector)
+      this.#cpu.apic.sendCommand(cpu, modeAndVector(vector))
     }
     const sendEach = (mask: CpuMask, vector: number): void => {
       for (const cpu of mask) sendCpu(cpu, vector)

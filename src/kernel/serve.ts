@@ -51,6 +51,13 @@ export class CallServer {
     this.#onError = onError
   }
 
+  /** Whether the function of a queued request was declared safe by the author of this thread's. */
+  isInterruptSafe(slot: number): boolean {
+    const { words } = this.#cpu.memory
+    const at = this.#cpu.memory.slot(slot) + SLOT.function
+    return this.#functions.find(words[at]!, words[at + 1]!)?.interruptSafe === true
+  }
+
   /**
    * Claims a request of this CPU and copies it out. 'cancelled' if its initiator gave up before;
    * undefined if it is no request for us: done already, or its slot has another life by now.

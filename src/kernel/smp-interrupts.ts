@@ -6,6 +6,7 @@
 
 import { EVENT, type Cpu } from './cpu.ts'
 import { SYSTEM_ENTRIES, type Idt } from './idt.ts'
+import type { Nmi } from './nmi.ts'
 import type { Softirqs } from './softirq.ts'
 import { VECTOR } from './vectors.ts'
 
@@ -17,6 +18,12 @@ export interface InterruptWork {
   invalidateTlb(): void
   /** The local timer fired. */
   timer(): void
+  /** Whether everything that `serveCalls` would run now may run in the middle of other JavaScript. */
+  areCallsSafe(): boolean
+  /** The same of what follows a rescheduling interrupt. */
+  isScheduleSafe(): boolean
+  /** What an NMI runs. */
+  readonly nmi: Nmi
 }
 
 /** Puts the seven entries into a CPU's table. */
@@ -88,10 +95,19 @@ export function installSmpInterrupts(
       softirqs.irqExit()
     },
   }
-  for (const [name, vector] of SYSTEM_ENTRIES) idt.setIntrGate(name, vector, handlers[name])
-  cpu.handlers.nmi = () => {
+  const safety: Partial<Record<keyof typeof handlers, () => boolean>> = {
+    rescheduleInterrupt: () => work.isScheduleSafe(),
+    callFunctionInterrupt: () => work.areCallsSafe(),
+    invalidateInterrupt: () => true,
+  }
+  for (const [name, vector] of SYSTEM_ENTRIES) {
+    idt.setIntrGate(name, vector, handlers[name], safety[name])
+  }
+  cpu.handlers.isInterruptSafe = (vector) => idt.isInterruptSafe(vector)
+  cpu.handlers.nmi = (interruptFlag) => {
     softirqs.irqEnter()
     cpu.count(EVENT.nmi)
+    work.nmi.run(interruptFlag)
     // Not irqExit: softirqs never run from an NMI.
     softirqs.nmiExit()
   }

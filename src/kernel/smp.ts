@@ -207,13 +207,26 @@ export class CallFunction {
    * `announced` the call is told of each answer; without, the caller looks at the slots itself.
    */
   #send(plan: CallPlan, call: Call, announced: boolean): Submission {
-    const { targets, record, info, wait, local } = plan
+    // Preemption is off from the look at the masks to the interrupt, as in the kernel. And interrupts
+    // are off from the first slot to the last word about it: a forced entry sends values too, and
+    // whoever buries a target settles what he finds open.
+    this.#cpu.preemptDisable()
+    const flags = this.#cpu.localIrqSave()
+    let submission: Submission
+    try {
+      submission = this.#submit(plan, call, announced)
+    } finally {
+      this.#cpu.localIrqRestore(flags)
+      this.#cpu.preemptEnable()
+    }
+    if (plan.local) call.settle(this.#cpu.id, this.#runLocal(plan))
+    return submission
+  }
+
+  #submit({ targets, record, info, wait }: CallPlan, call: Call, announced: boolean): Submission {
     const batch = this.#book.fill(targets, record, info, wait, announced ? call : undefined)
     call.slots = batch.slots
-    // Preemption is off from the look at the masks to the interrupt, as in the kernel.
-    this.#cpu.preemptDisable()
     const submission = this.#driver.submit(batch)
-    this.#cpu.preemptEnable()
     for (const target of submission.offline) {
       const place = targets.indexOf(target)
       // It died since its slot was filled, and a look at the dead on the way here has settled that.
@@ -221,7 +234,6 @@ export class CallFunction {
       this.#book.refuse(batch.slots[place]!)
       call.settle(target, offlineOutcome(target))
     }
-    if (local) call.settle(this.#cpu.id, this.#runLocal(plan))
     return submission
   }
 

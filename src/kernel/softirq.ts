@@ -71,12 +71,16 @@ export class Softirqs {
 
   /**
    * `irq_exit`: one hardirq level less; at the outermost, runs pending softirqs. One preemption
-   * unit is held meanwhile, and dropped without a look at NEED_RESCHED: ret_from_intr looks.
+   * unit is held meanwhile, and dropped without a look at NEED_RESCHED: ret_from_intr looks. Below a
+   * forced entry they are left to ksoftirqd: nobody said that they may run between any two statements.
    */
   irqExit(): void {
     const { preempt } = this.#cpu
     preempt.sub(HARDIRQ_OFFSET - PREEMPT_OFFSET)
-    if (!preempt.inInterrupt && this.#pending !== 0) this.doSoftirq()
+    if (!preempt.inInterrupt && this.#pending !== 0) {
+      if (this.#cpu.core.isForced) this.#wakeKsoftirqd()
+      else this.doSoftirq()
+    }
     preempt.sub(PREEMPT_OFFSET)
   }
 

@@ -14,6 +14,8 @@ import {
 import { IpiError } from '../base/errors.ts'
 import { wait } from '../hardware/memory.ts'
 import type { Platform, Port, Thread, ThreadRequest, Timer } from '../hardware/platform.ts'
+import { NodeForcedEntry } from './node-forced.ts'
+import { NodeThread } from './node-thread.ts'
 
 // As they are now: a program's tests may put others in their place.
 const { setImmediate, setTimeout, clearTimeout, setInterval } = globalThis
@@ -58,48 +60,16 @@ function awaitTermination(): never {
   for (;;) wait(word, 0, 0, Infinity)
 }
 
-/** A worker thread. */
-class NodeThread implements Thread {
-  readonly #worker: Worker
-  readonly #callbacks: ((error: unknown) => void)[] = []
-  #error: unknown
-  #exited = false
-
-  constructor(worker: Worker) {
-    this.#worker = worker
-    worker.on('error', (error) => (this.#error = error))
-    worker.once('exit', () => {
-      this.#exited = true
-      for (const callback of this.#callbacks) callback(this.#error)
-    })
-  }
-
-  post(value: unknown, transfer: readonly unknown[]): void {
-    this.#worker.postMessage(value, transfer as TransferListItem[])
-  }
-
-  async terminate(): Promise<void> {
-    await this.#worker.terminate()
-  }
-
-  /**
-   * Node counts a thread's idle time from 0 until it is told to stop, and gives -1 from then on,
-   * without the help of this thread's event loop (src/node_worker.cc, Worker::LoopIdleTime).
-   */
-  isAlive(): boolean {
-    return !this.#exited && this.#worker.performance.eventLoopUtilization().idle >= 0
-  }
-
-  onExit(callback: (error: unknown) => void): void {
-    if (this.#exited) callback(this.#error)
-    else this.#callbacks.push(callback)
-  }
-}
-
 /** The platform of the calling Node thread. `threadScript` is what threads of its own start with. */
 export function nodePlatform(threadScript: URL): Platform {
   let keeper: NodeJS.Timeout | undefined
+  const forced = new NodeForcedEntry()
+  const addThread = (worker: Worker): Thread => {
+    forced.addWorker(worker)
+    return new NodeThread(worker)
+  }
   return {
+    forced,
     now,
     mayBlock: true,
     processors: availableParallelism(),
@@ -116,8 +86,8 @@ export function nodePlatform(threadScript: URL): Platform {
       return [new NodePort(port1), new NodePort(port2)]
     },
     adoptPort: (transferred) => new NodePort(transferred as MessagePort),
-    startThread: (request) => startThread(threadScript, request),
-    adoptThread,
+    startThread: (request) => addThread(startWorker(threadScript, request)),
+    adoptThread: (worker) => addThread(checkWorker(worker)),
     isCloneable,
     warn: (message) => process.emitWarning(message, { type: 'InterprocessorWarning' }),
     onThreadExit: (callback) => {
@@ -146,7 +116,7 @@ function startTimer(delayMs: number, callback: () => void): Timer {
   return { cancel: () => clearTimeout(timer) }
 }
 
-function startThread(script: URL, { name, entry, workerOptions }: ThreadRequest): Thread {
+function startWorker(script: URL, { name, entry, workerOptions }: ThreadRequest): Worker {
   const worker = new Worker(script, {
     name,
     ...workerOptions,
@@ -154,7 +124,7 @@ function startThread(script: URL, { name, entry, workerOptions }: ThreadRequest)
   })
   // A program whose own work is done ends, and its threads with it.
   worker.unref()
-  return new NodeThread(worker)
+  return worker
 }
 
 /** A module by URL or absolute path, as `import()` wants it. */
@@ -162,9 +132,9 @@ function moduleUrl(entry: string): string {
   return isAbsolute(entry) ? pathToFileURL(entry).href : entry
 }
 
-function adoptThread(worker: unknown): Thread {
+function checkWorker(worker: unknown): Worker {
   // A thread that has ended has no number any more.
-  if (worker instanceof Worker && worker.threadId >= 0) return new NodeThread(worker)
+  if (worker instanceof Worker && worker.threadId >= 0) return worker
   throw new IpiError(
     'IPI_INVALID_ARGUMENT',
     `bringUp needs a Worker of node:worker_threads that has not ended, got ${String(worker)}`,

@@ -1,6 +1,7 @@
 /** A test bench of whole processors: cores over the APICs of ApicBench, all in this one thread. */
 
-import { Core, type CoreHandlers } from '../../src/hardware/core.ts'
+import { Core } from '../../src/hardware/core.ts'
+import type { CoreHandlers } from '../../src/hardware/gates.ts'
 import { CPU_STATE } from '../../src/hardware/layout.ts'
 import { ApicBench } from './apic-bench.ts'
 
@@ -19,6 +20,7 @@ export class TestCpu {
     }
     this.handlers = {
       gates: Array.from({ length: 256 }, () => gate),
+      isInterruptSafe: () => true,
       nmi: () => void this.log.push('nmi'),
       init: () => {
         this.log.push('init')

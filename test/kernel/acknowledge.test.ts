@@ -103,11 +103,14 @@ describe('D-207 the position of the acknowledgement', () => {
   })
 
   test('timer: first of all', () => {
-    const log = logOf(VECTOR.LOCAL_TIMER_VECTOR, ({ cpu, idt, softirqs }, log) =>
+    const log = logOf(VECTOR.LOCAL_TIMER_VECTOR, ({ cpu, idt, softirqs, nmi }, log) =>
       installSmpInterrupts(cpu, idt, softirqs, {
         serveCalls: () => undefined,
         invalidateTlb: () => undefined,
         timer: () => log.push('timer'),
+        areCallsSafe: () => false,
+        isScheduleSafe: () => false,
+        nmi,
       }),
     )
     assert.deepEqual(log, ['eoi', 'timer'])

@@ -8,7 +8,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { CPU } from '../../src/hardware/layout.ts'
 import { EVENT } from '../../src/kernel/cpu.ts'
-import type { PtRegs } from '../../src/kernel/entry.ts'
+import type { PtRegs, SmpHandler } from '../../src/kernel/entry.ts'
 import { SYSTEM_ENTRIES } from '../../src/kernel/idt.ts'
 import type { Kernel } from '../../src/kernel/kernel.ts'
 import { TIF } from '../../src/kernel/thread-flags.ts'
@@ -40,10 +40,11 @@ const copy = ({ origEax, vector, interruptFlag, userMode, path, preemptCount }: 
 
 /** Puts a gate behind a vector that acknowledges and tells of its frame. */
 function probe(kernel: Kernel, vector: number, tell: (regs: PtRegs) => void): void {
-  kernel.idt.setIntrGate('probe', vector, (regs) => {
+  const handler: SmpHandler = (regs) => {
     kernel.cpu.apic.eoi()
     tell(regs)
-  })
+  }
+  kernel.idt.setIntrGate('probe', vector, handler, () => true)
 }
 
 describe('the interrupt descriptor table', () => {
@@ -198,9 +199,9 @@ test('D-206 interrupts are off in every handler, and on again after it', () => {
   spyBefore(cpu.apic, 'eoi', () => off.push(cpu.irqsDisabled))
   kernel.idt.requestIrq(0x60, 'probe', () => off.push(cpu.irqsDisabled))
   const { nmi } = cpu.handlers
-  cpu.handlers.nmi = () => {
+  cpu.handlers.nmi = (interruptFlag) => {
     off.push(cpu.irqsDisabled)
-    nmi()
+    nmi(interruptFlag)
   }
   for (const vector of [0x60, ...SYSTEM_ENTRIES.map(([, system]) => system)]) {
     off.length = 0

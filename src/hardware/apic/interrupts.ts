@@ -8,8 +8,9 @@
  * Each is a set of 256 bits, so a vector is remembered at most twice: once in service, once pending.
  * NMI, INIT and start-up pass these registers by and wait in latches of their own.
  *
- * An NMI may be forced into the thread at any call, and harvests. So every step that reads a word
- * and writes it back is one expression without a call in it.
+ * A forced entry may come at any call, harvests, and takes NMIs and more. Where the core calls, it is
+ * closed to them (core.ts); handlers and programs call `request`, `retire` and `addNmis` too, so
+ * there no call stands between what is read and what is written for it.
  */
 
 import { assert } from '../../base/assert.ts'
@@ -106,7 +107,8 @@ export class InterruptState {
     const tmr = this.#tmr + word * STRIDE
     this.#words[tmr] = (this.#words[tmr]! & ~vectors) | level
     this.#words[irr]! |= vectors
-    this.#wait(1 << word)
+    this.#waiting |= 1 << word
+    this.safepoints.left = 0
   }
 
   #wait(bit: number): void {
@@ -168,6 +170,15 @@ export class InterruptState {
     this.#nmiPending = count
     if (count > 0) this.#wait(WAITING.nmi)
     else this.#waiting &= ~WAITING.nmi
+  }
+
+  /** Some NMIs more wait for the core, but never more than `most`. */
+  addNmis(count: number, most: number): void {
+    const sum = this.#nmiPending + count
+    this.#nmiPending = sum < most ? sum : most
+    if (this.#nmiPending === 0) return
+    this.#waiting |= WAITING.nmi
+    this.safepoints.left = 0
   }
 
   /** Whether an INIT waits for the core. */

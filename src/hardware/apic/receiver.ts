@@ -142,8 +142,7 @@ export class Receiver {
   /** NMIs. No flag, no priority and no software disable keeps them out; they merge beyond two. */
   acceptNmi(count: number): void {
     if (this.#base.mode === 'disabled') return
-    const most = this.#nmiBlocked ? 1 : 2
-    this.#interrupts.nmiPending = Math.min(most, this.#interrupts.nmiPending + count)
+    this.#interrupts.addNmis(count, this.#nmiBlocked ? 1 : 2)
   }
 
   /**

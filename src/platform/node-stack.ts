@@ -1,0 +1,49 @@
+/** The JavaScript stack of what a thread runs, below what interrupts it. */
+
+/** The function through which every forced entry goes: what stands above it in a stack is ours. */
+const MARK = 'interprocessorForcedEntry'
+/** The same of entries at safepoints and in the event loop. */
+const SAFEPOINT = /Core\.deliverInterrupts/
+/** How the inspector stands in a stack, right below MARK: what it evaluates, or its listeners. */
+const INSPECTOR = /at <anonymous>:1:\d+|\(node:inspector:/
+/** Frames of the inspector and of this library, at most. */
+const OWN_FRAMES_MAX = 32
+/** Between MARK and the inspector's last frame, at most. */
+const INSPECTOR_FRAMES_MAX = 10
+
+/** Makes `enter` the entry that `captureStack` knows. */
+export function markEntry(enter: () => void): () => void {
+  return function interprocessorForcedEntry(): void {
+    enter()
+  }
+}
+
+/**
+ * The frames below the interrupt whose handler asks, newest first, a line for each as in
+ * `Error.stack`: with `--enable-source-maps` of the sources. Empty where nothing ran. At most `limit`
+ * frames. Any context.
+ */
+export function captureStack(limit: number): string {
+  // What the program does with its own stacks is no affair of ours.
+  const { stackTraceLimit } = Error
+  const prepareStackTrace: unknown = Reflect.get(Error, 'prepareStackTrace')
+  Reflect.deleteProperty(Error, 'prepareStackTrace')
+  Error.stackTraceLimit = limit + OWN_FRAMES_MAX
+  try {
+    const lines = (new Error(MARK).stack ?? '').split('\n').slice(1)
+    return interrupted(lines).slice(0, limit).join('\n')
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit
+    if (prepareStackTrace !== undefined) Reflect.set(Error, 'prepareStackTrace', prepareStackTrace)
+  }
+}
+
+function interrupted(lines: readonly string[]): readonly string[] {
+  const mark = lines.findIndex((line) => line.includes(MARK))
+  if (mark < 0) return lines.slice(lines.findIndex((line) => SAFEPOINT.test(line)) + 1)
+  const near = lines.slice(mark + 1, mark + 1 + INSPECTOR_FRAMES_MAX)
+  // Its frames stand together; the first that it evaluates is the only one.
+  let last = near.findIndex((line) => INSPECTOR.test(line))
+  while (last >= 0 && INSPECTOR.test(near[last + 1] ?? '')) last++
+  return lines.slice(mark + 2 + last)
+}

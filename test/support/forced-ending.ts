@@ -1,0 +1,129 @@
+/** Programs that end, or threads that do, while something was forced into them: for hazards.test.ts. */
+
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { Worker } from 'node:worker_threads'
+import { boot, createMachine } from '../../src/index.ts'
+import { Board, settled, WORD } from './machine-board.ts'
+import { setBoard } from './machine-tasks.ts'
+import {
+  capabilities,
+  hang,
+  NMIS,
+  sendSoon,
+  skipLooks,
+  startLoop,
+  watchNmis,
+} from './forced-tasks.ts'
+
+const entry = new URL('./forced-tasks.js', import.meta.url)
+const board = new Board()
+const [, , program = '', ...flags] = process.argv
+
+/** A machine of two, the board on both. */
+async function machineOf(options: object = {}): ReturnType<typeof boot> {
+  const machine = await boot({ cpus: 2, entry, ...options })
+  await machine.cpuhpSetupState('board', { startup: setBoard }, board.words.buffer)
+  return machine
+}
+
+/** CPU 1 is in a loop for ever, and in it in an NMI handler that never returns. */
+async function hangingCpu(): ReturnType<typeof boot> {
+  const machine = await machineOf()
+  await machine.smpCallFunctionSingle(1, hang, 'loop')
+  await machine.smpCallFunctionSingle(1, startLoop)
+  await board.reached(WORD.entered)
+  machine.sendNmi([1])
+  await board.reached(WORD.done)
+  return machine
+}
+
+const programs: Record<string, () => Promise<void>> = {
+  'exit() while a forced handler never ends': async () => {
+    await hangingCpu()
+    process.exit(5)
+  },
+  'the end of its work while a forced handler never ends': async () => {
+    await hangingCpu()
+  },
+  'an error that nobody catches while a forced handler never ends': async () => {
+    await hangingCpu()
+    setImmediate(() => {
+      throw new Error('end of the program')
+    })
+  },
+  'close() while a forced handler never ends': async () => {
+    const machine = await hangingCpu()
+    await machine.close()
+    process.stdout.write('closed')
+  },
+  'terminate() while a forced handler never ends': async () => {
+    const machine = createMachine()
+    const worker = new Worker(fileURLToPath(new URL('./machine-adopted.js', import.meta.url)), {
+      workerData: { tasks: entry.href },
+    })
+    await machine.bringUp(worker)
+    await machine.cpuhpSetupState('board', { startup: setBoard }, board.words.buffer)
+    await machine.smpCallFunctionSingle(1, hang, 'loop')
+    await machine.smpCallFunctionSingle(1, startLoop)
+    await board.reached(WORD.entered)
+    machine.sendNmi([1])
+    await board.reached(WORD.done)
+    await settled(worker.terminate(), 'terminate()')
+    process.stdout.write('terminated')
+    await machine.close()
+  },
+  'exit() of a worker in a forced handler': async () => {
+    const machine = await machineOf()
+    const died = new Promise<void>((resolve) => machine.on('died', () => resolve()))
+    await machine.smpCallFunctionSingle(1, hang, 'exit')
+    await machine.smpCallFunctionSingle(1, startLoop)
+    await board.reached(WORD.entered)
+    machine.sendNmi([1])
+    await settled(died, 'the death of CPU 1')
+    process.stdout.write('died')
+    await machine.close()
+  },
+  'exit() after a worker was the first to force an entry': async () => {
+    const machine = await machineOf()
+    watchNmis(undefined)
+    await machine.smpCallFunctionSingle(1, sendSoon, 0)
+    board.block(NMIS)
+    process.stdout.write('reached')
+    process.exit(5)
+  },
+  'exit() while a loop never looks': async () => {
+    const machine = await machineOf({ pollEveryLoop: flags.includes('pollEveryLoop') })
+    await machine.smpCallFunctionSingle(1, watchNmis)
+    await machine.smpCallFunctionSingle(1, skipLooks)
+    await board.reached(WORD.entered)
+    machine.sendNmi([1])
+    await board.reached(NMIS + 1)
+    process.stdout.write('reached')
+    process.exit(5)
+  },
+  'close() while a loop never looks': async () => {
+    const machine = await machineOf()
+    await machine.smpCallFunctionSingle(1, skipLooks)
+    await board.reached(WORD.entered)
+    await machine.close()
+    process.stdout.write('closed')
+    await nextTurn()
+    // The thread is still there, and Node would wait for it.
+    process.kill(process.pid, 'SIGKILL')
+  },
+  'no forced entry': async () => {
+    const machine = await machineOf()
+    const { forcedEntry, reason } = machine.capabilities
+    process.stdout.write(`${String(forcedEntry)}: ${reason}\n`)
+    const there = await machine.smpCallFunctionSingle(1, capabilities)
+    process.stdout.write(`${String(there)}\n`)
+    await machine.smpCallFunctionSingle(1, watchNmis)
+    machine.sendNmi([1])
+    await board.reached(NMIS + 1)
+    process.stdout.write('taken in the event loop')
+    await machine.close()
+  },
+}
+
+await programs[program]!()

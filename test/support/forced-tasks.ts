@@ -1,0 +1,199 @@
+/**
+ * What every thread of a test of forced entry imports: states in which a thread does not look up, each
+ * of which ends when an NMI has come.
+ */
+
+import { sharedFunction, thisMachine } from '../../src/index.ts'
+import { DEADLINE_MS, WORD } from './machine-board.ts'
+import { board, defineTask } from './machine-tasks.ts'
+
+/** How many NMIs the handler of each CPU has seen: this word and those after it. */
+export const NMIS = WORD.free
+
+/** Says on the board that an NMI has come, and releases whoever waits for that. */
+export const watchNmis = sharedFunction('forced.watchNmis', () => {
+  const machine = thisMachine()
+  machine.unregisterNmiHandler('forced test')
+  machine.registerNmiHandler('forced test', () => {
+    board().add(NMIS + machine.cpu.id)
+    board().set(WORD.release, 1)
+  })
+})
+
+const isOver = (): boolean => board().get(WORD.release) !== 0
+
+/** Throws once a state has lasted so long that no NMI will end it. */
+function deadline(): () => void {
+  const end = performance.now() + DEADLINE_MS
+  return () => {
+    if (performance.now() > end) throw new Error('no NMI came')
+  }
+}
+
+/** Nothing in it but arithmetic: V8 makes of it a loop without calls. */
+function compute(rounds: number): number {
+  let x = 1
+  for (let i = 0; i < rounds; i++) x = (x * 3 + i) | 0
+  return x
+}
+
+function* numbers(): Generator<number> {
+  for (let i = 0; ; i++) yield i
+}
+
+/** Ways not to look up. Each begins by saying so, and lasts until an NMI has come. */
+export const STATES = {
+  'in a loop': () => {
+    const check = deadline()
+    board().add(WORD.entered)
+    while (!isOver()) check()
+  },
+  'in an optimised loop': () => {
+    const check = deadline()
+    for (let i = 0; i < 100; i++) compute(10_000)
+    board().add(WORD.entered)
+    for (; !isOver(); check()) compute(20_000_000)
+  },
+  'in a generator': () => {
+    const check = deadline()
+    board().add(WORD.entered)
+    for (const i of numbers()) {
+      if (i % 1000 === 0) check()
+      if (isOver()) return
+    }
+  },
+  'in Atomics.wait': () => {
+    board().add(WORD.entered)
+    board().block(WORD.release)
+  },
+  'in its microtasks': async () => {
+    const check = deadline()
+    board().add(WORD.entered)
+    for (; !isOver(); await Promise.resolve()) check()
+  },
+  'in process.nextTick': () =>
+    new Promise<void>((resolve) => {
+      board().add(WORD.entered)
+      const tick = (): void => {
+        if (isOver()) resolve()
+        else process.nextTick(tick)
+      }
+      tick()
+    }),
+  'in a loop, interrupts off': () => {
+    const { cpu } = thisMachine()
+    const check = deadline()
+    cpu.localIrqDisable()
+    board().add(WORD.entered)
+    try {
+      while (!isOver()) check()
+    } finally {
+      cpu.localIrqEnable()
+    }
+  },
+  'in its event loop, which is busy': () =>
+    new Promise<void>((resolve) => {
+      board().add(WORD.entered)
+      const turn = (): void => {
+        if (isOver()) resolve()
+        else setImmediate(turn)
+      }
+      turn()
+    }),
+  idle: () =>
+    new Promise<void>((resolve) => {
+      board().add(WORD.entered)
+      const look = (): void => {
+        if (isOver()) resolve()
+        else setTimeout(look, 20)
+      }
+      look()
+    }),
+} satisfies Record<string, () => unknown>
+
+/** A state by name. */
+export type StateName = keyof typeof STATES
+
+/** Brings a CPU into a state; ends when an NMI has come. */
+export const stay = defineTask('forced.stay', (state: StateName) => STATES[state]())
+
+/** Sends an NMI once so many threads are in their states. */
+export const sendWhenEntered = defineTask(
+  'forced.sendWhenEntered',
+  ({ target, entered }: { target: number; entered: number }) => {
+    board().block(WORD.entered, entered)
+    thisMachine().sendNmi([target])
+  },
+)
+
+/** A handler that is in the way: it lasts until an NMI has come. */
+export const holdHandler = sharedFunction('forced.holdHandler', () => {
+  const check = deadline()
+  board().add(WORD.entered)
+  while (!isOver()) check()
+})
+
+/** Sends ten NMIs to this CPU from its first NMI handler. */
+export const tenFromInside = sharedFunction('forced.tenFromInside', () => {
+  const machine = thisMachine()
+  let runs = 0
+  machine.registerNmiHandler('ten', () => {
+    if (runs++ === 0) for (let i = 0; i < 10; i++) machine.sendNmi([machine.cpu.id])
+    board().add(WORD.done)
+  })
+})
+
+/** From now on an NMI does something here that does not return. */
+export const hang = sharedFunction('forced.hang', (how: 'loop' | 'exit') => {
+  thisMachine().registerNmiHandler('hang', () => {
+    board().add(WORD.done)
+    if (how === 'exit') process.exit(3)
+    for (;;);
+  })
+})
+
+/** Loops for ever, from the next turn on. */
+export const startLoop = sharedFunction('forced.startLoop', () => {
+  setImmediate(() => {
+    board().add(WORD.entered)
+    for (;;);
+  })
+})
+
+/** Sends an NMI from the next turn on. */
+export const sendSoon = sharedFunction('forced.sendSoon', (target: number) => {
+  setImmediate(() => thisMachine().sendNmi([target]))
+})
+
+/**
+ * Out of such a loop V8 leaves the look for interrupts, in Node 24 and later. A negative count is one of
+ * minutes.
+ */
+function looseLoop(rounds: number): number {
+  let sum = 0
+  for (let rest = rounds; rest !== 0; rest = (rest - 1) | 0) {
+    // oxlint-disable-next-line unicorn/no-new-array -- it is this that V8 stumbles over
+    const list = new Array(40)
+    sum = (sum + list.length) | 0
+  }
+  return sum
+}
+
+/** Runs a loop that never looks, for ever, from the next turn on. */
+export const skipLooks = sharedFunction('forced.skipLooks', () => {
+  setImmediate(() => {
+    for (let i = 0; i < 200; i++) looseLoop(10_000)
+    board().add(WORD.entered)
+    looseLoop(-1)
+  })
+})
+
+/** What the CPU that runs it says of forced entry. */
+export const capabilities = sharedFunction('forced.capabilities', () =>
+  JSON.stringify(thisMachine().capabilities),
+)
+
+/** What forced entry has put into the global object of the thread that runs this. */
+export const bindings = sharedFunction('forced.bindings', () =>
+  Object.getOwnPropertyNames(globalThis).filter((name) => name.startsWith('interprocessor')),
+)
