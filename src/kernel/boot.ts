@@ -19,6 +19,7 @@ import {
 } from './config.ts'
 import { Control } from './control.ts'
 import { bury } from './death.ts'
+import { checkForcedEntry } from './forced.ts'
 import { FunctionTable, type SharedFunction, type SharedFunctionOptions } from './functions.ts'
 import { Hotplug, type StartThread } from './hotplug.ts'
 import { Kernel } from './kernel.ts'
@@ -90,7 +91,11 @@ export function createMachineOn(
     platform.startThread({ name: `cpu${cpu}`, entry, workerOptions })
   const early = startEarly(cpus - 1, start)
   const kernel = new Kernel(memory, BOOT_CPU, platform, state.functions, shared)
-  const control = new Control(kernel, shared.timeoutMs)
+  kernel.forced.open()
+  if (shared.forceAfterMs !== Infinity) {
+    checkForcedEntry(kernel.forced.capabilities, 'forceAfterMs')
+  }
+  const control = new Control(kernel, shared)
   const hotplug = new Hotplug(kernel, control, shared)
   setupLocalApic(kernel.cpu, kernel.senders.driver)
   kernel.cpu.core.state = CPU_STATE.running
@@ -98,7 +103,6 @@ export function createMachineOn(
   for (const mask of [HEADER.calloutMask, HEADER.callinMask, HEADER.commencedMask]) {
     memory.setCpu(mask, BOOT_CPU)
   }
-  kernel.forced.open()
   memory.setCpu(HEADER.onlineMask, BOOT_CPU)
   kernel.cpu.localIrqEnable()
   kernel.idle.start()
@@ -188,7 +192,7 @@ export async function attachOn(
   const memory = MachineMemory.attach(ticket.buffer)
   const kernel = new Kernel(memory, ticket.cpu, platform, state.functions, ticket.options)
   for (const { cpu, port } of ticket.ports) kernel.values.setPort(cpu, platform.adoptPort(port))
-  const control = new Control(kernel, ticket.options.timeoutMs)
+  const control = new Control(kernel, ticket.options)
   const secondary = new Secondary(kernel, ticket.hotplugStates, ticket.options.bootTimeoutMs)
   const leave = (): void => {
     forgetExit()

@@ -136,6 +136,11 @@ export class CallBook {
     )
   }
 
+  /** Whether the target has not come to a request yet. */
+  isQueued(slot: number): boolean {
+    return stateOf(requestFlags(this.#cpu.memory, slot)) === REQUEST_STATE.queued
+  }
+
   /**
    * Reads how a settled request ended, and gives its slot back. Loading `done` from the flags
    * ordered everything that the target wrote before it (CallServer.#complete). Interrupts are off

@@ -7,7 +7,9 @@ import { CpuMask, MASK_WORDS, type CpuSet } from '../base/cpu-mask.ts'
 import { IpiError } from '../base/errors.ts'
 import { HEADER } from '../hardware/layout.ts'
 import type { CallOptions } from './call.ts'
+import { checkForceAfter } from './config.ts'
 import type { Cpu } from './cpu.ts'
+import { checkForcedEntry, type ForcedEntry } from './forced.ts'
 import type { FunctionRecord, FunctionTable } from './functions.ts'
 import type { AbortSignalLike } from './suspended-wait.ts'
 import type { Waits } from './wait.ts'
@@ -24,6 +26,8 @@ export interface CallPlan {
   readonly info: unknown
   readonly wait: boolean
   readonly timeoutMs: number
+  /** After how long those who are late are entered by force; Infinity: never. */
+  readonly forceAfterMs: number
   readonly signal: AbortSignalLike | undefined
 }
 
@@ -33,6 +37,8 @@ export class CallPlanner {
   readonly #functions: FunctionTable
   readonly #waits: Waits
   readonly #timeoutMs: number
+  readonly #forceAfterMs: number
+  readonly #forced: ForcedEntry
   /** The online map as it was, and the others in it: they change rarely. */
   readonly #online = new Int32Array(MASK_WORDS)
   #others: readonly number[] = []
@@ -42,11 +48,15 @@ export class CallPlanner {
     readonly functions: FunctionTable
     readonly waits: Waits
     readonly timeoutMs: number
+    readonly forceAfterMs: number
+    readonly forced: ForcedEntry
   }) {
     this.#cpu = parts.cpu
     this.#functions = parts.functions
     this.#waits = parts.waits
     this.#timeoutMs = parts.timeoutMs
+    this.#forceAfterMs = parts.forceAfterMs
+    this.#forced = parts.forced
   }
 
   /** The online CPUs but this one, ascending. */
@@ -130,6 +140,7 @@ export class CallPlanner {
     const record = this.#functions.resolve(fn)
     const { wait = true, timeoutMs = this.#timeoutMs, signal } = options ?? {}
     checkTimeout(timeoutMs)
+    const forceAfterMs = this.#checkForce(options?.forceAfterMs)
     if (signal !== undefined) checkSignal(signal)
     if (record.isAsync) {
       throw new IpiError(
@@ -143,7 +154,14 @@ export class CallPlanner {
     // Alone there is nobody to wait for: no lock, no interrupt, no check.
     if (where.targets.length > 0) this.#waits.checkMayWait(what, blocking)
     const { targets, local, mask, info } = where
-    return { record, targets, local, mask, info, wait, timeoutMs, signal }
+    return { record, targets, local, mask, info, wait, timeoutMs, forceAfterMs, signal }
+  }
+
+  #checkForce(asked: number | undefined): number {
+    if (asked === undefined) return this.#forceAfterMs
+    checkForceAfter(asked)
+    if (asked !== Infinity) checkForcedEntry(this.#forced.capabilities, 'forceAfterMs')
+    return asked
   }
 }
 

@@ -2,6 +2,7 @@
 
 import type { BagMember } from '../base/bag.ts'
 import { IpiError } from '../base/errors.ts'
+import type { Overdue } from './escalation.ts'
 import type { Outcome, Reader } from './open-requests.ts'
 import type { FunctionRecord, SharedFunction } from './functions.ts'
 import type { AbortSignalLike, SuspendedWait } from './suspended-wait.ts'
@@ -12,6 +13,11 @@ export interface CallOptions {
   readonly wait?: boolean
   /** How long to wait, in milliseconds; default: the machine's `timeoutMs`. Infinity: for ever. */
   readonly timeoutMs?: number
+  /**
+   * After how many milliseconds a CPU that has not begun to answer is entered by force; default: the
+   * machine's `forceAfterMs`. Only for functions shared with `{ interruptSafe: true }`.
+   */
+  readonly forceAfterMs?: number
   /** Ends the wait, not the function. Ignored by the Sync forms, which nobody can signal. */
   readonly signal?: AbortSignalLike
 }
@@ -58,11 +64,21 @@ export class Call implements Reader {
   /** How many have not answered. */
   lateCount: number
   onSettled: (() => void) | undefined
+  /** How those who are late are entered by force, if they are. */
+  overdue: Overdue | undefined
+  /** Whether somebody wanted that. */
+  readonly #wantsForce: boolean
   /** Whether a CPU that is not online is passed over: a mask was asked for. */
   readonly #skipOffline: boolean
 
-  constructor(record: FunctionRecord, cpus: readonly number[], skipOffline: boolean) {
+  constructor(
+    record: FunctionRecord,
+    cpus: readonly number[],
+    skipOffline: boolean,
+    wantsForce: boolean,
+  ) {
     this.#skipOffline = skipOffline
+    this.#wantsForce = wantsForce
     this.record = record
     this.cpus = cpus
     this.outcomes = []
@@ -78,6 +94,21 @@ export class Call implements Reader {
   /** Whether the CPU at this place has answered. */
   hasAnswered(place: number): boolean {
     return this.outcomes[place] !== undefined
+  }
+
+  /** What force has done for those who are late, in words; empty if nobody wanted any. */
+  describeForce(): string {
+    if (!this.#wantsForce) return ''
+    const { name, interruptSafe } = this.record
+    if (!interruptSafe) {
+      return `It was not forced on them: "${name}" is not shared with { interruptSafe: true }`
+    }
+    const count = this.overdue?.forcedCount ?? 0
+    if (count === 0) return ''
+    return (
+      `They were entered by force ${count} times, in vain: interrupts are off there, something that ` +
+      'is not interrupt-safe comes first, or their JavaScript never looks'
+    )
   }
 
   /** The CPUs that have not answered. */

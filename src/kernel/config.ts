@@ -24,6 +24,12 @@ export interface MachineOptions {
   /** After how many milliseconds a waiting call is reported as stuck. Default 5,000. */
   readonly watchdogMs?: number
   /**
+   * After how many milliseconds a call or a flush that is not answered is delivered by force, if what
+   * it would run is interrupt-safe. Default Infinity: never. Throws `IPI_NO_FORCED_ENTRY` where there
+   * is nothing of the kind.
+   */
+  readonly forceAfterMs?: number
+  /**
    * The longest time an idle CPU polls before it parks, in milliseconds; it polls only as long as
    * that pays. 0: never. Infinity: always, as `idle=poll`. Default 0.2.
    */
@@ -58,6 +64,7 @@ const DEFAULTS = {
   bootTimeoutMs: 10_000,
   watchdogMs: 5_000,
   haltPollMs: 0.2,
+  forceAfterMs: Infinity,
   slotCount: 64,
   slotBytes: 1024,
 } as const
@@ -79,6 +86,7 @@ export function sharedOptions(options: MachineOptions): SharedOptions {
     bootTimeoutMs: duration('bootTimeoutMs', options.bootTimeoutMs ?? DEFAULTS.bootTimeoutMs),
     watchdogMs: duration('watchdogMs', options.watchdogMs ?? DEFAULTS.watchdogMs),
     haltPollMs: duration('haltPollMs', options.haltPollMs ?? DEFAULTS.haltPollMs),
+    forceAfterMs: checkForceAfter(options.forceAfterMs ?? DEFAULTS.forceAfterMs),
   }
 }
 
@@ -119,6 +127,15 @@ function integer(name: string, value: number, least: number, most: number): numb
   throw new IpiError(
     'IPI_INVALID_ARGUMENT',
     `${name} is an integer from ${least} to ${most}, got ${String(value)}`,
+  )
+}
+
+/** Checks a time after which force is used. Throws `IPI_INVALID_ARGUMENT`. */
+export function checkForceAfter(forceAfterMs: number): number {
+  if (typeof forceAfterMs === 'number' && forceAfterMs >= 1) return forceAfterMs
+  throw new IpiError(
+    'IPI_INVALID_ARGUMENT',
+    `forceAfterMs is milliseconds >= 1 or Infinity, got ${String(forceAfterMs)}`,
   )
 }
 

@@ -11,7 +11,9 @@ import { disableLocalApic } from './apic-setup.ts'
 import { SmpCallError } from './call.ts'
 import { checkTimeout } from './call-plan.ts'
 import { describeTarget } from './diagnose.ts'
+import type { Overdue } from './escalation.ts'
 import type { Kernel } from './kernel.ts'
+import type { SharedOptions } from './protocol.ts'
 import { RobustLock } from './robust-lock.ts'
 import type { FlushRequest } from './tlb.ts'
 
@@ -45,13 +47,15 @@ export interface StopMachineOptions {
 export class Control {
   readonly #kernel: Kernel
   readonly #timeoutMs: number
+  readonly #forceAfterMs: number
   /** One control operation at a time in the whole machine: hotplug, stop-machine. */
   readonly lock: RobustLock
   #busy = false
 
-  constructor(kernel: Kernel, timeoutMs: number) {
+  constructor(kernel: Kernel, { timeoutMs, forceAfterMs }: SharedOptions) {
     this.#kernel = kernel
     this.#timeoutMs = timeoutMs
+    this.#forceAfterMs = forceAfterMs
     this.lock = new RobustLock(kernel.cpu, HEADER.controlLock)
     const { functions, tlb } = kernel
     functions.register(KERNEL_FUNCTIONS.stopThisCpu, () => this.#stopThisCpu())
@@ -252,7 +256,12 @@ export class Control {
     waits.checkMayWait('flushTlb', false)
     const request = this.flushTlb(mm, va)
     if (request === undefined) return
-    await waits.until(request.finish, timeoutMs, () => this.#flushTimeout(request, timeoutMs))
+    const overdue = this.#escalate(request)
+    try {
+      await waits.until(request.finish, timeoutMs, () => this.#flushTimeout(request, timeoutMs))
+    } finally {
+      if (overdue !== undefined) this.#kernel.escalation.forget(overdue)
+    }
   }
 
   /** The blocking form of `flush`. */
@@ -261,9 +270,18 @@ export class Control {
     waits.checkMayWait('flushTlbSync', true)
     const request = this.flushTlb(mm, va)
     if (request === undefined) return
-    if (!waits.block(request.finish, timeoutMs)) {
-      throw this.#flushTimeout(request, timeoutMs)
+    const overdue = this.#escalate(request)
+    try {
+      if (!waits.block(request.finish, timeoutMs)) throw this.#flushTimeout(request, timeoutMs)
+    } finally {
+      if (overdue !== undefined) this.#kernel.escalation.forget(overdue)
     }
+  }
+
+  /** Flushing is interrupt-safe: whoever is late is entered by force, if the machine does that. */
+  #escalate({ late }: FlushRequest): Overdue | undefined {
+    if (this.#forceAfterMs === Infinity) return undefined
+    return this.#kernel.escalation.watch(late, this.#forceAfterMs)
   }
 
   /**

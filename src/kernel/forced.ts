@@ -9,10 +9,21 @@
  *      asked was 1:   an entry is on its way, which has not begun and will find the post
  */
 
+import { IpiError } from '../base/errors.ts'
 import { CPU, FORCED } from '../hardware/layout.ts'
 import { and, or } from '../hardware/memory.ts'
 import type { Cpu } from './cpu.ts'
 import { BOOT_CPU } from './protocol.ts'
+
+/** Throws `IPI_NO_FORCED_ENTRY` unless threads that do not look up can be reached. */
+export function checkForcedEntry(capabilities: Capabilities, what: string): void {
+  if (capabilities.forcedEntry) return
+  throw new IpiError(
+    'IPI_NO_FORCED_ENTRY',
+    `${what} needs forced entry, and there is none: ${capabilities.reason}; leave it out, and the ` +
+      'interrupt waits for the next safepoint of its target',
+  )
+}
 
 /** What a machine can do, as seen from one CPU. */
 export interface Capabilities {
@@ -39,14 +50,11 @@ export class ForcedEntry {
 
   /** Whether threads of this machine can be entered, and why not. */
   get capabilities(): Capabilities {
-    const { platform, memory, id } = this.#cpu
-    let reason: string | undefined = 'this environment has nothing of the kind'
-    if (platform.forced !== undefined) reason = platform.forced.missing
+    const { forced } = this.#cpu.platform
+    let reason = forced === undefined ? 'this environment has nothing of the kind' : forced.missing
     if (reason === undefined && !this.#isReady(BOOT_CPU)) {
       reason =
-        memory.readCpu(id, CPU.forced) === 0
-          ? 'this CPU is not online'
-          : 'the machine was made in a worker, and only the main thread of a process reaches others'
+        'the machine was made in a worker, and only the main thread of a process reaches others'
     }
     return reason === undefined ? { forcedEntry: true } : { forcedEntry: false, reason }
   }

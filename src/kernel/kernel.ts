@@ -10,6 +10,7 @@ import { CallDataDriver } from './call-data.ts'
 import { CALL_DRIVERS, CallQueueDriver, type CallDriver } from './call-queue.ts'
 import { Cpu, EVENT } from './cpu.ts'
 import { EntryBuilder } from './entry.ts'
+import { Escalation } from './escalation.ts'
 import { ForcedEntry } from './forced.ts'
 import { FunctionTable } from './functions.ts'
 import { IdleLoop } from './idle.ts'
@@ -55,6 +56,7 @@ export class Kernel {
   readonly senders: IpiSenders
   readonly forced: ForcedEntry
   readonly nmi: Nmi
+  readonly escalation: Escalation
   readonly functions: FunctionTable
   readonly values: Values
   readonly waits: Waits
@@ -88,6 +90,7 @@ export class Kernel {
     this.idt = new Idt(cpu, this.builder, this.softirqs)
     this.senders = new IpiSenders(cpu)
     this.forced = new ForcedEntry(cpu)
+    this.escalation = new Escalation(cpu, this.forced)
     this.nmi = new Nmi(cpu, this.senders, this.forced, onError)
     this.functions = new FunctionTable(functions)
     this.values = new Values(memory, (port) => platform.adoptPort(port))
@@ -105,6 +108,9 @@ export class Kernel {
       functions: this.functions,
       waits: this.waits,
       timeoutMs: options.timeoutMs,
+      forceAfterMs: options.forceAfterMs,
+      forced: this.forced,
+      escalation: this.escalation,
     })
     this.rescheduler = new Rescheduler(cpu, this.senders, this.builder, onError)
     this.tlb = new Tlb(cpu, this.senders)
@@ -151,6 +157,7 @@ export class Kernel {
     this.waits.onHold = () => this.idle.expectAnswer()
     this.waits.lookAround.push(
       () => this.watchdog.look(),
+      () => this.escalation.look(),
       () => this.timer.check(),
     )
     this.cpu.core.initBlocked = true
@@ -186,6 +193,7 @@ export class Kernel {
   shutDown(reason: Error): void {
     this.forced.close()
     this.watchdog.stop()
+    this.escalation.stop()
     this.timer.stop()
     // What has been answered already is still told; nothing else will be.
     this.cpu.core.deliverInterrupts('eventLoop')

@@ -23,6 +23,7 @@ export interface SharedOptions {
   readonly bootTimeoutMs: number
   readonly watchdogMs: number
   readonly haltPollMs: number
+  readonly forceAfterMs: number
 }
 
 /** A hotplug state as a late joiner replays it: a function by name, and its argument. */

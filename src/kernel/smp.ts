@@ -17,6 +17,8 @@ import {
 import { offlineOutcome, type CallBook } from './call-book.ts'
 import type { CallDriver, Submission } from './call-queue.ts'
 import type { Cpu } from './cpu.ts'
+import type { Escalation } from './escalation.ts'
+import type { ForcedEntry } from './forced.ts'
 import { CallPlanner, type CallPlan } from './call-plan.ts'
 import type { FunctionTable } from './functions.ts'
 import { isThenable, refusePromise, returnedPromise } from './idt.ts'
@@ -35,6 +37,10 @@ export interface CallFunctionParts {
   readonly waits: Waits
   /** The deadline of a call that names none, in milliseconds. */
   readonly timeoutMs: number
+  /** After how long a call that does not say is forced on those who are late, in milliseconds. */
+  readonly forceAfterMs: number
+  readonly forced: ForcedEntry
+  readonly escalation: Escalation
 }
 
 /** The family on one CPU. Any CPU may call any other; none of it passes through a third. */
@@ -46,6 +52,7 @@ export class CallFunction {
   readonly #waits: Waits
   readonly #planner: CallPlanner
   readonly #slotQueue: SlotQueue
+  readonly #escalation: Escalation
   /** Calls out from here, for the watchdog. */
   readonly open = new Bag<OpenCall>()
   /** Called when one more is out; kernel/kernel.ts binds the watchdog. */
@@ -58,6 +65,7 @@ export class CallFunction {
     this.#functions = parts.functions
     this.#waits = parts.waits
     this.#planner = new CallPlanner(parts)
+    this.#escalation = parts.escalation
     this.#slotQueue = new SlotQueue(parts.book, parts.waits)
     parts.book.onFreed = () => this.#slotQueue.onFreed()
   }
@@ -183,8 +191,23 @@ export class CallFunction {
   }
 
   /** Everybody who is to run the function; this CPU stands last. */
-  #newCall({ record, targets, local, mask }: CallPlan): Call {
-    return new Call(record, local ? [...targets, this.#cpu.id] : targets, mask)
+  #newCall({ record, targets, local, mask, forceAfterMs }: CallPlan): Call {
+    const cpus = local ? [...targets, this.#cpu.id] : targets
+    return new Call(record, cpus, mask, forceAfterMs !== Infinity)
+  }
+
+  /** Those who do not come to it in time are entered by force, if the function may run there then. */
+  #escalate({ forceAfterMs, record }: CallPlan, call: Call): void {
+    if (forceAfterMs === Infinity || !record.interruptSafe) return
+    const isLate = (_: number, place: number): boolean => {
+      const slot = call.slots[place]
+      return slot !== undefined && !call.hasAnswered(place) && this.#book.isQueued(slot)
+    }
+    call.overdue = this.#escalation.watch(() => call.cpus.filter(isLate), forceAfterMs)
+  }
+
+  #endEscalation({ overdue }: Call): void {
+    if (overdue !== undefined) this.#escalation.forget(overdue)
   }
 
   /** Makes a planned call and sends it. A value by port reaches nobody who has left the mask. */
@@ -296,7 +319,8 @@ export class CallFunction {
     return this.#waits.until(finish, Infinity, () => undefined).catch(() => undefined)
   }
 
-  #answers({ signal, timeoutMs }: CallPlan, call: Call, start: number, at: number): Promise<void> {
+  #answers(plan: CallPlan, call: Call, start: number, at: number): Promise<void> {
+    const { signal, timeoutMs } = plan
     const wait = this.#waits.suspend({
       at,
       onTimeout: () => this.#timeout(call, timeoutMs),
@@ -307,7 +331,11 @@ export class CallFunction {
     const entry: OpenCall = { call, start, wait, place: -1 }
     this.open.add(entry)
     this.onOpen()
-    wait.onEnd = () => this.open.delete(entry)
+    this.#escalate(plan, call)
+    wait.onEnd = () => {
+      this.open.delete(entry)
+      this.#endEscalation(call)
+    }
     call.onSettled = () => wait.resume()
     return wait.promise
   }
@@ -353,10 +381,12 @@ export class CallFunction {
   #blockLonger(plan: CallPlan, call: Call, answered: () => boolean): boolean {
     const entry: OpenCall = { call, start: this.#cpu.platform.now(), place: -1 }
     this.open.add(entry)
+    this.#escalate(plan, call)
     try {
       return this.#waits.block(answered, plan.timeoutMs)
     } finally {
       this.open.delete(entry)
+      this.#endEscalation(call)
     }
   }
 
@@ -383,12 +413,14 @@ export class CallFunction {
     const doing = late.map((cpu) => describeTarget(this.#cpu, this.#functions, cpu)).join('; ')
     const started = this.#abandon(call)
     const waitedMs = Math.round(waited)
+    const force = call.describeForce()
     return new IpiError(
       'IPI_TIMEOUT',
       `CPU ${this.#cpu.id} waited ${waitedMs} ms for "${call.record.name}": ${doing}. ` +
         (started
           ? 'Where the function has started it will still run to its end'
-          : 'It will not run there any more'),
+          : 'It will not run there any more') +
+        (force === '' ? '' : `. ${force}`),
       {
         cpus: late,
         ...(late.length === 1 ? { cpu: late[0]! } : {}),

@@ -23,6 +23,8 @@ export interface StuckReport {
   readonly waitedMs: number
   /** What each target does, in words. */
   readonly doing: readonly string[]
+  /** What force has done for them (`forceAfterMs`), in words; empty if nobody wanted any. */
+  readonly force: string
 }
 
 /** What the watchdog tells, and to whom. */
@@ -103,6 +105,7 @@ export class Watchdog {
       functionName: entry.call.record.name,
       waitedMs: Math.round(now - entry.start),
       doing: targets.map((target) => describeTarget(this.#cpu, this.#functions, target)),
+      force: entry.call.describeForce(),
     }
     this.#reported.set(entry, report)
     this.#listener.stuck(report)

@@ -85,13 +85,14 @@ describe(
 
 describe('where the inspector is forbidden', () => {
   const permission = NODE < 22 ? '--experimental-permission' : '--permission'
-  test('the machine says so, and NMIs wait for the next safepoint', async () => {
+  test('the machine says so, NMIs wait for a safepoint, and force is refused', async () => {
     const flags = [permission, '--allow-worker', '--allow-fs-read=*']
     const { code, output, errors } = await run('no forced entry', flags)
-    const [here, there, end] = output.split('\n')
+    const [here, there, end, ...refused] = output.split('\n')
     assert.match(here ?? '', /^false: the permission model forbids the inspector/, errors)
     assert.match(there ?? '', /"forcedEntry":false,"reason":"the permission model/)
     assert.equal(end, 'taken in the event loop')
+    assert.deepEqual(refused, ['call: IPI_NO_FORCED_ENTRY', 'boot: IPI_NO_FORCED_ENTRY'])
     assert.equal(code, 0, errors)
   })
 

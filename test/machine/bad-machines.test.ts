@@ -173,6 +173,25 @@ test('on a thread that must not block everything works that need not block', asy
   }
 })
 
+test('without forced entry everything works that does not need it', async () => {
+  const { forced: _, ...platform } = nodePlatform(THREAD_SCRIPT)
+  const asking = bootOn(platform, { cpus: 2, entry, forceAfterMs: 5 })
+  await provoked.rejects('IPI_NO_FORCED_ENTRY', settled(asking, 'boot'))
+  const machine = await settled(bootOn(platform, { cpus: 2, entry }), 'boot')
+  try {
+    const reason = 'this environment has nothing of the kind'
+    assert.deepEqual(machine.capabilities, { forcedEntry: false, reason })
+    const call = machine.smpCallFunctionSingle(1, echo, 1, { forceAfterMs: 5 })
+    await provoked.rejects('IPI_NO_FORCED_ENTRY', call)
+    machine.sendNmi([0, 1])
+    assert.equal(await machine.smpCallFunctionSingle(1, echo, 1, { forceAfterMs: Infinity }), 1)
+    assert.deepEqual(machine.interrupts().count('NMI', 0), 1)
+    await expectBalancedBooks(machine)
+  } finally {
+    await machine.close()
+  }
+})
+
 test('what only the thread of CPU 0 may do', async () => {
   await withMachine({ cpus: 3, entry }, async ({ machine }) => {
     const codes = await settled(runTask(1, actAsBootCpu), 'the attempts')

@@ -38,6 +38,14 @@ async function hangingCpu(): ReturnType<typeof boot> {
   return machine
 }
 
+/** The code that a promise is rejected with. */
+function codeOf(promise: Promise<unknown>): Promise<string> {
+  return promise.then(
+    () => 'none',
+    (error: unknown) => (error as { code: string }).code,
+  )
+}
+
 const programs: Record<string, () => Promise<void>> = {
   'exit() while a forced handler never ends': async () => {
     await hangingCpu()
@@ -121,8 +129,11 @@ const programs: Record<string, () => Promise<void>> = {
     await machine.smpCallFunctionSingle(1, watchNmis)
     machine.sendNmi([1])
     await board.reached(NMIS + 1)
-    process.stdout.write('taken in the event loop')
+    process.stdout.write('taken in the event loop\n')
+    const forced = machine.smpCallFunctionSingle(1, capabilities, undefined, { forceAfterMs: 5 })
+    process.stdout.write(`call: ${await codeOf(forced)}\n`)
     await machine.close()
+    process.stdout.write(`boot: ${await codeOf(boot({ cpus: 1, forceAfterMs: 5 }))}`)
   },
 }
 

@@ -197,3 +197,101 @@ export const capabilities = sharedFunction('forced.capabilities', () =>
 export const bindings = sharedFunction('forced.bindings', () =>
   Object.getOwnPropertyNames(globalThis).filter((name) => name.startsWith('interprocessor')),
 )
+
+/** Releases whoever is in a state, from wherever it is run; gives what it was given. */
+export const release = sharedFunction(
+  'forced.release',
+  (value: unknown) => {
+    board().set(WORD.release, 1)
+    return value
+  },
+  { interruptSafe: true },
+)
+
+/** The same, not declared safe. */
+export const releaseUnsafely = sharedFunction('forced.releaseUnsafely', () => {
+  board().set(WORD.release, 1)
+})
+
+/** Counts and gives back, interrupt-safe. */
+export const countSafely = sharedFunction(
+  'forced.countSafely',
+  (value: unknown) => {
+    board().add(WORD.counted)
+    return value
+  },
+  { interruptSafe: true },
+)
+
+/** Handlers of two vectors that count on the board, one of them declared safe; and a scheduler. */
+export const VECTORS = { safe: 0x61, unsafe: 0x41 } as const
+export const COUNTS = { safe: WORD.free + 20, unsafe: WORD.free + 21, schedule: WORD.free + 22 }
+export const requestVectors = sharedFunction(
+  'forced.requestVectors',
+  ({ safeSchedule }: { safeSchedule: boolean }) => {
+    const machine = thisMachine()
+    const handler = (word: number) => (): void => board().add(word)
+    machine.requestIrq(VECTORS.safe, 'safe', handler(COUNTS.safe), { interruptSafe: true })
+    machine.requestIrq(VECTORS.unsafe, 'unsafe', handler(COUNTS.unsafe))
+    machine.onSchedule(handler(COUNTS.schedule), { interruptSafe: safeSchedule })
+  },
+)
+
+/** Stays in a loop until a word of the board says so; then takes what is pending. */
+export const loopUntil = defineTask('forced.loopUntil', (word: number) => {
+  const check = deadline()
+  board().add(WORD.entered)
+  while (board().get(word) === 0) check()
+  thisMachine().cpu.poll()
+})
+
+/** Caches a translation, then stays in a loop until the cache has lost it. */
+export const loopUntilFlushed = defineTask('forced.loopUntilFlushed', () => {
+  const check = deadline()
+  const space = thisMachine().addressSpace('forced')
+  space.translate(7, () => 'old')
+  board().add(WORD.entered)
+  while (space.holds(7)) check()
+})
+
+/** Does everything that the library has for itself, again and again, until told to stop. */
+export const callWhileInterrupted = defineTask(
+  'forced.callWhileInterrupted',
+  async ({ target, word }: { target: number; word: number }) => {
+    const machine = thisMachine()
+    const space = machine.addressSpace('forced')
+    let rounds = 0
+    board().add(WORD.entered)
+    for (; board().get(WORD.release) === 0; rounds++) {
+      const value = { rounds, text: 'x'.repeat(rounds % 900), list: [rounds, [rounds]] }
+      const got = machine.smpCallFunctionSingleSync(target, 'machine.echo', value) as typeof value
+      if (got.rounds !== rounds || got.text.length !== rounds % 900)
+        throw new Error('a wrong answer')
+      const date = await machine.smpCallFunctionSingle(target, 'machine.echo', new Date(rounds))
+      if ((date as Date).getTime() !== rounds) throw new Error('a wrong answer by port')
+      const flags = machine.cpu.localIrqSave()
+      machine.sendIpiSelf(VECTORS.unsafe)
+      machine.cpu.localIrqRestore(flags)
+      machine.sendIpiMask([target], VECTORS.unsafe)
+      space.translate(rounds % 20, () => rounds)
+      if (rounds % 16 === 0) await space.flushTlbMm()
+    }
+    board().set(word, rounds)
+    return rounds
+  },
+)
+
+/** Sends a value that takes its time to be read: it waits in the middle of it. */
+export const sendSlowValue = defineTask('forced.sendSlowValue', (target: number) => {
+  const check = deadline()
+  const value = {
+    first: 'first',
+    get slow() {
+      board().add(WORD.entered)
+      while (!isOver()) check()
+      return 'slow'
+    },
+    last: ['last'],
+  }
+  return thisMachine().smpCallFunctionSingle(target, 'machine.echo', value)
+})

@@ -87,7 +87,7 @@ export class KernelBench {
     raiseApicMapGeneration(memory)
     const kernel = new Kernel(memory, cpu, platform, new FunctionTable(), this.#shared)
     this.#byCpu.set(cpu, kernel)
-    this.#controls.set(cpu, new Control(kernel, this.#shared.timeoutMs))
+    this.#controls.set(cpu, new Control(kernel, this.#shared))
     this.kernels = [...this.#byCpu.values()]
     return kernel
   }
