@@ -37,17 +37,13 @@ export class Core {
   /** How often something was taken: a halt ends when this changes. */
   #takings = 0
   #retired = false
-  /** While true a forced entry takes nothing: registers and latches may be half changed. */
+  /** While true a forced entry takes nothing, registers and latches may be half changed; one came. */
   #closed = false
-  /** Whether one came meanwhile. */
   #keptOut = false
   /** Forced entries that are on the stack. */
   #forcedDepth = 0
   readonly #descriptor: Descriptor
-  /**
-   * While true an INIT stays latched, as it does in system-management mode: a thread cannot throw
-   * away the JavaScript that is on its stack.
-   */
+  /** An INIT stays latched: a thread cannot throw away the JavaScript that is on its stack. */
   initBlocked = false
 
   constructor(memory: MachineMemory, apic: LocalApic, handlers: CoreHandlers) {
@@ -63,6 +59,11 @@ export class Core {
   /** Whether this thread is the CPU no more. */
   get isRetired(): boolean {
     return this.#retired
+  }
+
+  /** From here on nothing is taken from, or written to, a page that may have another life at once. */
+  retire(): void {
+    this.#retired = true
   }
 
   /** EFLAGS.IF. */
@@ -101,14 +102,6 @@ export class Core {
       this.#setFlag(true)
       this.#shadow = true
     }
-  }
-
-  /**
-   * This thread is the CPU no more. Its number may have another life at once, so from here on
-   * nothing is taken from the shared page, and the state there is not this thread's to write.
-   */
-  retire(): void {
-    this.#retired = true
   }
 
   /**
@@ -295,10 +288,7 @@ export class Core {
     }
   }
 
-  /**
-   * An IRET executed inside an NMI handler, before its end: NMIs are open again from here, and a
-   * remembered one is taken at once.
-   */
+  /** An IRET inside an NMI handler, before its end: a remembered NMI is taken at once. */
   iret(): void {
     this.apic.nmiBlocked = false
     this.deliverInterrupts('safepoint')
@@ -384,11 +374,9 @@ export class Core {
     if (this.#retired) return false
     this.#closed = true
     if (this.attentionPending) this.#softAttention |= this.apic.harvest() & SOFT_ATTENTION
-    if (this.#canTake()) {
-      this.#open()
-      return true
-    }
+    const canTake = this.#canTake()
     this.#open()
+    if (canTake) return true
     if (timeoutMs > 0) wait(this.#words, this.#page + CPU.doorbell, doorbell, timeoutMs)
     return false
   }

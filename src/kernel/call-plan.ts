@@ -31,6 +31,18 @@ export interface CallPlan {
   readonly signal: AbortSignalLike | undefined
 }
 
+/** What planning stands on. */
+export interface CallPlannerParts {
+  readonly cpu: Cpu
+  readonly functions: FunctionTable
+  readonly waits: Waits
+  /** The deadline of a call that names none, in milliseconds. */
+  readonly timeoutMs: number
+  /** After how long a call that does not say is forced on those who are late, in milliseconds. */
+  readonly forceAfterMs: number
+  readonly forced: ForcedEntry
+}
+
 /** Plans the calls of one CPU. Throws, changing nothing, what is wrong with them. */
 export class CallPlanner {
   readonly #cpu: Cpu
@@ -43,14 +55,7 @@ export class CallPlanner {
   readonly #online = new Int32Array(MASK_WORDS)
   #others: readonly number[] = []
 
-  constructor(parts: {
-    readonly cpu: Cpu
-    readonly functions: FunctionTable
-    readonly waits: Waits
-    readonly timeoutMs: number
-    readonly forceAfterMs: number
-    readonly forced: ForcedEntry
-  }) {
+  constructor(parts: CallPlannerParts) {
     this.#cpu = parts.cpu
     this.#functions = parts.functions
     this.#waits = parts.waits

@@ -18,6 +18,7 @@ import { Idt } from './idt.ts'
 import type { SharedOptions } from './protocol.ts'
 import { LocalTimer } from './local-timer.ts'
 import { Nmi } from './nmi.ts'
+import { OutgoingCalls } from './outgoing-calls.ts'
 import { Rescheduler } from './resched.ts'
 import { IpiSenders } from './send.ts'
 import { CallServer } from './serve.ts'
@@ -62,6 +63,7 @@ export class Kernel {
   readonly waits: Waits
   readonly book: CallBook
   readonly driver: CallDriver
+  readonly outgoing: OutgoingCalls
   readonly calls: CallFunction
   readonly rescheduler: Rescheduler
   readonly tlb: Tlb
@@ -101,17 +103,25 @@ export class Kernel {
       CALL_DRIVERS[memory.words[HEADER.callDriver]!] === 'callData'
         ? new CallDataDriver(cpu, this.senders, server)
         : new CallQueueDriver(cpu, this.senders, server)
-    this.calls = new CallFunction({
+    this.outgoing = new OutgoingCalls({
       cpu,
       book: this.book,
       driver: this.driver,
       functions: this.functions,
       waits: this.waits,
-      timeoutMs: options.timeoutMs,
-      forceAfterMs: options.forceAfterMs,
-      forced: this.forced,
       escalation: this.escalation,
     })
+    this.calls = new CallFunction(
+      {
+        cpu,
+        functions: this.functions,
+        waits: this.waits,
+        timeoutMs: options.timeoutMs,
+        forceAfterMs: options.forceAfterMs,
+        forced: this.forced,
+      },
+      this.outgoing,
+    )
     this.rescheduler = new Rescheduler(cpu, this.senders, this.builder, onError)
     this.tlb = new Tlb(cpu, this.senders)
     this.stop = new MultiCpuStop(cpu)
@@ -125,7 +135,7 @@ export class Kernel {
   }
 
   #makeWatchdog(limitMs: number): Watchdog {
-    return new Watchdog(this.cpu, this.calls, this.functions, this.senders, limitMs, {
+    return new Watchdog(this.cpu, this.outgoing, this.functions, this.senders, limitMs, {
       stuck: (report) => {
         this.cpu.platform.publish('stuck', report)
         this.events.emit('stuck', report)
@@ -153,7 +163,7 @@ export class Kernel {
       this.waits.recheck()
     }
     this.cpu.onLook = () => this.idle.leave()
-    this.calls.onOpen = () => this.watchdog.start()
+    this.outgoing.onOpen = () => this.watchdog.start()
     this.waits.onHold = () => this.idle.expectAnswer()
     this.waits.lookAround.push(
       () => this.watchdog.look(),
@@ -197,7 +207,7 @@ export class Kernel {
     this.timer.stop()
     // What has been answered already is still told; nothing else will be.
     this.cpu.core.deliverInterrupts('eventLoop')
-    this.calls.abandon(reason)
+    this.outgoing.abandon(reason)
     this.waits.abandon(reason)
     this.idle.stop()
     // The wait that is armed on the doorbell cannot be withdrawn; rung, it ends.

@@ -3,71 +3,19 @@
  * (smp_call_function_single, _any, _many, on_each_cpu) over either call driver.
  */
 
-import { Bag } from '../base/bag.ts'
 import type { CpuSet } from '../base/cpu-mask.ts'
-import { IpiError, isIpiError } from '../base/errors.ts'
-import {
-  allOutcomes,
-  Call,
-  onlyOutcome,
-  sortOutcomes,
-  type CallOptions,
-  type OpenCall,
-} from './call.ts'
-import { offlineOutcome, type CallBook } from './call-book.ts'
-import type { CallDriver, Submission } from './call-queue.ts'
-import type { Cpu } from './cpu.ts'
-import type { Escalation } from './escalation.ts'
-import type { ForcedEntry } from './forced.ts'
-import { CallPlanner, type CallPlan } from './call-plan.ts'
-import type { FunctionTable } from './functions.ts'
-import { isThenable, refusePromise, returnedPromise } from './idt.ts'
-import { describeTarget } from './diagnose.ts'
-import type { Outcome } from './open-requests.ts'
-import { SlotQueue } from './slot-queue.ts'
-import type { WaitLimits } from './suspended-wait.ts'
-import type { Waits } from './wait.ts'
-
-/** What the family stands on. */
-export interface CallFunctionParts {
-  readonly cpu: Cpu
-  readonly book: CallBook
-  readonly driver: CallDriver
-  readonly functions: FunctionTable
-  readonly waits: Waits
-  /** The deadline of a call that names none, in milliseconds. */
-  readonly timeoutMs: number
-  /** After how long a call that does not say is forced on those who are late, in milliseconds. */
-  readonly forceAfterMs: number
-  readonly forced: ForcedEntry
-  readonly escalation: Escalation
-}
+import { allOutcomes, onlyOutcome, type CallOptions } from './call.ts'
+import { CallPlanner, type CallPlannerParts } from './call-plan.ts'
+import type { OutgoingCalls } from './outgoing-calls.ts'
 
 /** The family on one CPU. Any CPU may call any other; none of it passes through a third. */
 export class CallFunction {
-  readonly #cpu: Cpu
-  readonly #book: CallBook
-  readonly #driver: CallDriver
-  readonly #functions: FunctionTable
-  readonly #waits: Waits
   readonly #planner: CallPlanner
-  readonly #slotQueue: SlotQueue
-  readonly #escalation: Escalation
-  /** Calls out from here, for the watchdog. */
-  readonly open = new Bag<OpenCall>()
-  /** Called when one more is out; kernel/kernel.ts binds the watchdog. */
-  onOpen: () => void = () => undefined
+  readonly #outgoing: OutgoingCalls
 
-  constructor(parts: CallFunctionParts) {
-    this.#cpu = parts.cpu
-    this.#book = parts.book
-    this.#driver = parts.driver
-    this.#functions = parts.functions
-    this.#waits = parts.waits
+  constructor(parts: CallPlannerParts, outgoing: OutgoingCalls) {
     this.#planner = new CallPlanner(parts)
-    this.#escalation = parts.escalation
-    this.#slotQueue = new SlotQueue(parts.book, parts.waits)
-    parts.book.onFreed = () => this.#slotQueue.onFreed()
+    this.#outgoing = outgoing
   }
 
   /** `smp_call_function`: every online CPU but this one. Alone it sends nothing and returns. */
@@ -98,7 +46,7 @@ export class CallFunction {
     options?: CallOptions,
   ): Promise<unknown> {
     const plan = this.#planner.planSingle('smpCallFunctionSingle', target, fn, info, options, false)
-    return onlyOutcome(await this.#await(plan))
+    return onlyOutcome(await this.#outgoing.await(plan))
   }
 
   /** `smp_call_function_any`: this CPU if it is in the mask, or else any online one of the mask. */
@@ -131,7 +79,7 @@ export class CallFunction {
       options,
       true,
     )
-    return onlyOutcome(this.#block(plan))
+    return onlyOutcome(this.#outgoing.block(plan))
   }
 
   /** The blocking form of `any`. */
@@ -139,32 +87,17 @@ export class CallFunction {
     return this.singleSync(this.#planner.choose(mask), fn, info, options)
   }
 
-  /**
-   * Blocks while the others of a mask run a function that waits for this CPU in turn: stop-machine.
-   * `meanwhile` is this CPU's part; it may stand still with interrupts off, for it is called when
-   * the request is on its way to everybody and needs nothing of this CPU any more. If it gives
-   * false, the others are given up. Gives what the others answered. Waits `timeoutMs` for slots:
-   * `IPI_TIMEOUT`, and nothing was sent.
-   */
+  /** What stop-machine asks of the others: see {@link OutgoingCalls.rendezvous}. */
   rendezvous(
     mask: CpuSet,
     fn: unknown,
     info: unknown,
     timeoutMs: number,
     meanwhile: () => boolean,
-  ): ReturnType<typeof sortOutcomes> {
+  ): ReturnType<OutgoingCalls['rendezvous']> {
     const targets = this.#planner.othersOf(mask)
     const plan = this.#planner.planMany('stopMachine', targets, false, fn, info, undefined, true)
-    this.#blockForSlots(plan, timeoutMs)
-    const { call, finish, hasLeft } = this.#start(plan, false)
-    this.#waits.block(() => finish === undefined || finish() || hasLeft!(), timeoutMs)
-    if (meanwhile()) {
-      this.#collect(plan, call, finish)
-    } else {
-      this.#abandon(call)
-      if (finish !== undefined) void this.#release(finish)
-    }
-    return sortOutcomes(call)
+    return this.#outgoing.rendezvous(plan, timeoutMs, meanwhile)
   }
 
   async #many(
@@ -175,7 +108,7 @@ export class CallFunction {
     options: CallOptions | undefined,
   ): Promise<Map<number, unknown>> {
     const plan = this.#planner.planMany('smpCallFunction', targets, local, fn, info, options, false)
-    return allOutcomes(await this.#await(plan))
+    return allOutcomes(await this.#outgoing.await(plan))
   }
 
   #manySync(
@@ -187,257 +120,6 @@ export class CallFunction {
   ): Map<number, unknown> {
     const what = 'smpCallFunctionSync'
     const plan = this.#planner.planMany(what, targets, local, fn, info, options, true)
-    return allOutcomes(this.#block(plan))
-  }
-
-  /** Everybody who is to run the function; this CPU stands last. */
-  #newCall({ record, targets, local, mask, forceAfterMs }: CallPlan): Call {
-    const cpus = local ? [...targets, this.#cpu.id] : targets
-    return new Call(record, cpus, mask, forceAfterMs !== Infinity)
-  }
-
-  /** Those who do not come to it in time are entered by force, if the function may run there then. */
-  #escalate({ forceAfterMs, record }: CallPlan, call: Call): void {
-    if (forceAfterMs === Infinity || !record.interruptSafe) return
-    const isLate = (_: number, place: number): boolean => {
-      const slot = call.slots[place]
-      return slot !== undefined && !call.hasAnswered(place) && this.#book.isQueued(slot)
-    }
-    call.overdue = this.#escalation.watch(() => call.cpus.filter(isLate), forceAfterMs)
-  }
-
-  #endEscalation({ overdue }: Call): void {
-    if (overdue !== undefined) this.#escalation.forget(overdue)
-  }
-
-  /** Makes a planned call and sends it. A value by port reaches nobody who has left the mask. */
-  #start(plan: CallPlan, announced: boolean): { readonly call: Call } & Submission {
-    for (let each = plan; ;) {
-      const call = this.#newCall(each)
-      try {
-        const { offline, finish, hasLeft } = this.#send(each, call, announced)
-        return { call, offline, finish, hasLeft }
-      } catch (error) {
-        const left = plan.mask && isIpiError(error) && error.code === 'IPI_CPU_OFFLINE'
-        if (!left || !each.targets.includes(error.cpu!)) throw error
-        each = { ...plan, targets: each.targets.filter((target) => target !== error.cpu) }
-      }
-    }
-  }
-
-  /**
-   * Sends a planned call, and runs it here if it is to: remote and local runs overlap. With
-   * `announced` the call is told of each answer; without, the caller looks at the slots itself.
-   */
-  #send(plan: CallPlan, call: Call, announced: boolean): Submission {
-    // Preemption is off from the look at the masks to the interrupt, as in the kernel. And interrupts
-    // are off from the first slot to the last word about it: a forced entry sends values too, and
-    // whoever buries a target settles what he finds open.
-    this.#cpu.preemptDisable()
-    const flags = this.#cpu.localIrqSave()
-    let submission: Submission
-    try {
-      submission = this.#submit(plan, call, announced)
-    } finally {
-      this.#cpu.localIrqRestore(flags)
-      this.#cpu.preemptEnable()
-    }
-    if (plan.local) call.settle(this.#cpu.id, this.#runLocal(plan))
-    return submission
-  }
-
-  #submit({ targets, record, info, wait }: CallPlan, call: Call, announced: boolean): Submission {
-    const batch = this.#book.fill(targets, record, info, wait, announced ? call : undefined)
-    call.slots = batch.slots
-    const submission = this.#driver.submit(batch)
-    for (const target of submission.offline) {
-      const place = targets.indexOf(target)
-      // It died since its slot was filled, and a look at the dead on the way here has settled that.
-      if (call.hasAnswered(place)) continue
-      this.#book.refuse(batch.slots[place]!)
-      call.settle(target, offlineOutcome(target))
-    }
-    return submission
-  }
-
-  #runLocal(plan: CallPlan): Outcome {
-    const flags = this.#cpu.localIrqSave()
-    try {
-      const { run } = plan.record
-      const value = run(plan.info)
-      if (isThenable(value)) {
-        const { name } = plan.record
-        refusePromise(value, returnedPromise(name), { cpu: this.#cpu.id, functionName: name })
-      }
-      return { ok: true, value: plan.wait ? value : undefined }
-    } catch (error) {
-      return { ok: false, error: () => error }
-    } finally {
-      this.#cpu.localIrqRestore(flags)
-    }
-  }
-
-  async #await(plan: CallPlan): Promise<Call> {
-    if (plan.signal?.aborted === true) throw plan.signal.reason
-    const count = plan.targets.length
-    let start = this.#cpu.platform.now()
-    const at = start + plan.timeoutMs
-    if (!this.#slotQueue.mayTake(count)) {
-      const limits = this.#slotLimits(plan, at)
-      await this.#slotQueue.wait(count, limits, false)
-      // From a claim that succeeds to the sending nobody may come in between: no await.
-      while (!this.#slotQueue.claim(count)) await this.#slotQueue.wait(count, limits, true)
-      this.#checkGoesOn(plan)
-      start = this.#cpu.platform.now()
-    }
-    const { call, finish } = this.#start(plan, true)
-    const released = finish === undefined ? undefined : this.#release(finish)
-    if (call.lateCount > 0) await this.#answers(plan, call, start, at)
-    // Everybody has answered, so nothing keeps the driver from letting go at once.
-    if (released !== undefined) await released
-    return call
-  }
-
-  #slotLimits({ targets, timeoutMs, signal, record }: CallPlan, at: number): WaitLimits {
-    const onTimeout = (): unknown => this.#noSlots(targets.length, timeoutMs, record.name)
-    return { at, onTimeout, signal }
-  }
-
-  /** Between the promise of slots and the call's turn its signal may have come, or its CPU left. */
-  #checkGoesOn({ signal }: CallPlan): void {
-    try {
-      this.#waits.checkOpen()
-      if (signal?.aborted === true) throw signal.reason
-    } catch (error) {
-      this.#slotQueue.onFreed()
-      throw error
-    }
-  }
-
-  /** Lets the driver end what it has begun, however late: the next call may wait for that. */
-  #release(finish: () => boolean): Promise<void> {
-    return this.#waits.until(finish, Infinity, () => undefined).catch(() => undefined)
-  }
-
-  #answers(plan: CallPlan, call: Call, start: number, at: number): Promise<void> {
-    const { signal, timeoutMs } = plan
-    const wait = this.#waits.suspend({
-      at,
-      onTimeout: () => this.#timeout(call, timeoutMs),
-      signal,
-      onAbort: () => void this.#abandon(call),
-    })
-    if (wait.isOver) return wait.promise
-    const entry: OpenCall = { call, start, wait, place: -1 }
-    this.open.add(entry)
-    this.onOpen()
-    this.#escalate(plan, call)
-    wait.onEnd = () => {
-      this.open.delete(entry)
-      this.#endEscalation(call)
-    }
-    call.onSettled = () => wait.resume()
-    return wait.promise
-  }
-
-  #block(plan: CallPlan): Call {
-    this.#blockForSlots(plan, plan.timeoutMs)
-    const { call, finish } = this.#start(plan, false)
-    this.#collect(plan, call, finish)
-    return call
-  }
-
-  #blockForSlots({ targets, record }: CallPlan, timeoutMs: number): void {
-    const enough = (): boolean => targets.length <= this.#book.freeCount
-    if (!enough() && !this.#waits.block(enough, timeoutMs)) {
-      throw this.#noSlots(targets.length, timeoutMs, record.name)
-    }
-  }
-
-  /** Blocks until everybody has answered. Throws `IPI_TIMEOUT`. */
-  #collect(plan: CallPlan, call: Call, finish: (() => boolean) | undefined): void {
-    if (call.lateCount === 0 && finish === undefined) return
-    let place = 0
-    const answered = (): boolean => {
-      if (finish !== undefined && !finish()) return false
-      while (place < call.slots.length && this.#isIn(call, place)) place++
-      return place === call.slots.length
-    }
-    // Most answers are there before the clock was read once; the watchdog wants to know the others.
-    const inTime = this.#waits.block(answered, 0) || this.#blockLonger(plan, call, answered)
-    if (!inTime && finish !== undefined) void this.#release(finish)
-    for (let i = 0; i < call.slots.length; i++) {
-      if (call.hasAnswered(i) || !this.#isIn(call, i)) continue
-      call.settle(call.cpus[i]!, this.#book.finish(call.slots[i]!, call))
-    }
-    if (!inTime) throw this.#timeout(call, plan.timeoutMs)
-  }
-
-  /** Whether the answer at this place was read already, or can be read. */
-  #isIn(call: Call, place: number): boolean {
-    return call.hasAnswered(place) || this.#book.isSettled(call.slots[place]!)
-  }
-
-  #blockLonger(plan: CallPlan, call: Call, answered: () => boolean): boolean {
-    const entry: OpenCall = { call, start: this.#cpu.platform.now(), place: -1 }
-    this.open.add(entry)
-    this.#escalate(plan, call)
-    try {
-      return this.#waits.block(answered, plan.timeoutMs)
-    } finally {
-      this.open.delete(entry)
-      this.#endEscalation(call)
-    }
-  }
-
-  /** Fails every promise that is out: this CPU has left its machine. */
-  abandon(error: Error): void {
-    for (const { call, wait } of this.open) {
-      this.#abandon(call)
-      wait?.fail(error)
-    }
-  }
-
-  /** Gives up on everybody who is late. Gives whether the function had started on any of them. */
-  #abandon(call: Call): boolean {
-    let started = false
-    call.slots.forEach((slot, place) => {
-      if (call.hasAnswered(place)) return
-      started = this.#book.abandon(slot, call.cpus[place]!) || started
-    })
-    return started
-  }
-
-  #timeout(call: Call, waited: number): IpiError {
-    const late = call.late()
-    const doing = late.map((cpu) => describeTarget(this.#cpu, this.#functions, cpu)).join('; ')
-    const started = this.#abandon(call)
-    const waitedMs = Math.round(waited)
-    const force = call.describeForce()
-    return new IpiError(
-      'IPI_TIMEOUT',
-      `CPU ${this.#cpu.id} waited ${waitedMs} ms for "${call.record.name}": ${doing}. ` +
-        (started
-          ? 'Where the function has started it will still run to its end'
-          : 'It will not run there any more') +
-        (force === '' ? '' : `. ${force}`),
-      {
-        cpus: late,
-        ...(late.length === 1 ? { cpu: late[0]! } : {}),
-        ...sortOutcomes(call),
-        functionName: call.record.name,
-        waitedMs,
-        started,
-      },
-    )
-  }
-
-  #noSlots(count: number, waitedMs: number, functionName: string): IpiError {
-    return new IpiError(
-      'IPI_TIMEOUT',
-      `CPU ${this.#cpu.id} waited ${waitedMs} ms for ${count} free request slots, ` +
-        `${this.#book.openCount} calls are out; raise slotCount or call less at once`,
-      { functionName, waitedMs, started: false },
-    )
+    return allOutcomes(this.#outgoing.block(plan))
   }
 }

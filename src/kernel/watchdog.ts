@@ -10,7 +10,7 @@ import type { Cpu } from './cpu.ts'
 import { describeTarget } from './diagnose.ts'
 import type { FunctionTable } from './functions.ts'
 import type { IpiSenders } from './send.ts'
-import type { CallFunction } from './smp.ts'
+import type { OutgoingCalls } from './outgoing-calls.ts'
 import { VECTOR } from './vectors.ts'
 
 /** A call that has waited for longer than `watchdogMs`. */
@@ -36,7 +36,7 @@ export interface WatchdogListener {
 /** Watches the calls of one CPU. Costs nothing while none is out. */
 export class Watchdog {
   readonly #cpu: Cpu
-  readonly #calls: CallFunction
+  readonly #calls: OutgoingCalls
   readonly #functions: FunctionTable
   readonly #senders: IpiSenders
   readonly #limitMs: number
@@ -47,7 +47,7 @@ export class Watchdog {
 
   constructor(
     cpu: Cpu,
-    calls: CallFunction,
+    calls: OutgoingCalls,
     functions: FunctionTable,
     senders: IpiSenders,
     limitMs: number,

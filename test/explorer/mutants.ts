@@ -101,7 +101,7 @@ export const MUTANTS: readonly Mutant[] = [
     ],
   ),
   mutant('runs its own part of a call with interrupts on', 'runs its own part of a call', [
-    'kernel/smp.js',
+    'kernel/outgoing-calls.js',
     '#runLocal(plan) {\n        const flags = this.#cpu.localIrqSave();',
     '#runLocal(plan) {\n        const flags = false;',
   ]),
@@ -363,12 +363,12 @@ export const MUTANTS: readonly Mutant[] = [
     'return (attention & ATTENTION.single) !== 0 ? 0 : attention;',
   ]),
   mutant('does not say that a target was gone already', 'leaves while another awaits it (queue)', [
-    'kernel/smp.js',
+    'kernel/outgoing-calls.js',
     'call.settle(target, offlineOutcome(target));',
     '',
   ]),
   mutant('wakes nobody who waits for slots', 'three calls for two slots (queue)', [
-    'kernel/smp.js',
+    'kernel/outgoing-calls.js',
     'parts.book.onFreed = () => this.#slotQueue.onFreed();',
     '',
   ]),

@@ -281,7 +281,7 @@ export class ExploredMachine {
   /** Control of the machine from each of its CPUs. */
   controls(): readonly controlRoom.Control[] {
     const { Control } = this.#rooms.control
-    return this.kernels.map((kernel) => new Control(kernel, 1000))
+    return this.kernels.map((kernel) => new Control(kernel, this.#shared))
   }
 
   /** Writes a word that programs look at, from outside of them. */
