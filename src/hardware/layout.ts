@@ -72,12 +72,12 @@ export const HEADER = {
   incarnation: 80,
   /** How many threads were buried: a CPU that sees it move sweeps its requests to the dead. */
   burials: 81,
-  /** 1 + CPU that holds the one control operation (hotplug, stop) at a time, 0 free. Robust lock. */
+  /** Robust lock of the one control operation (hotplug, stop) at a time: see kernel/robust-lock.ts. */
   controlLock: 96,
 
   /** `call_lock` of the 2.6.11 driver: robust lock. */
   callLock: 112,
-  /** `call_data`: 1 + CPU whose record is published, 0 the idle no-op record. */
+  /** `call_data`: the lock's word of the holder whose record is published, 0 the idle no-op record. */
   callData: 113,
   /** CPUs counted for this request, MASK_WORDS words. Written by the lock's holder. */
   callMask: 128,

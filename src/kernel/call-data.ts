@@ -21,7 +21,7 @@ import { exchange, load, or, store } from '../hardware/memory.ts'
 import type { CallBatch, CallDriver, Submission } from './call-queue.ts'
 import type { Cpu } from './cpu.ts'
 import { CLOSED, REQUEST_STATE, requestFlags, stateOf, useOf } from './request.ts'
-import { RobustLock, wake } from './robust-lock.ts'
+import { holderOf, RobustLock, wake } from './robust-lock.ts'
 import type { IpiSenders } from './send.ts'
 import type { CallServer } from './serve.ts'
 import { VECTOR } from './vectors.ts'
@@ -47,7 +47,7 @@ export class CallDataDriver implements CallDriver {
     this.#cpu = cpu
     this.#senders = senders
     this.#server = server
-    this.#lock = new RobustLock(cpu, HEADER.callLock)
+    this.#lock = new RobustLock(cpu, HEADER.callLock, HEADER.callData)
   }
 
   /**
@@ -110,7 +110,7 @@ export class CallDataDriver implements CallDriver {
     for (const { cpu, slot } of asked) words[HEADER.callSlots + cpu] = slot
     memory.writeMask(HEADER.callMask, mask)
     // The record before the pointer, the pointer before the interrupt: partner is `serve`.
-    store(words, HEADER.callData, id + 1)
+    store(words, HEADER.callData, this.#lock.word)
     if (mask.equals(memory.onlineMask.without(id))) {
       this.#senders.sendIpiAllButSelf(VECTOR.CALL_FUNCTION_VECTOR)
     } else {
@@ -164,7 +164,7 @@ export class CallDataDriver implements CallDriver {
   serve(): void {
     const { memory, id } = this.#cpu
     const { words } = memory
-    const initiator = load(words, HEADER.callData) - 1
+    const initiator = holderOf(load(words, HEADER.callData))
     // No request is out, or none for us: a late or a duplicate interrupt.
     if (initiator < 0 || !memory.testCpu(HEADER.callMask, id)) return
     const slot = words[HEADER.callSlots + id]!

@@ -99,10 +99,7 @@ export function bury(cpu: Cpu, dead: number): void {
   }
   for (let mm = 0; mm < MM_COUNT_MAX; mm++) memory.clearCpu(vmMask(mm), dead)
   memory.clearCpu(HEADER.flushMask, dead)
-  const callLock = new RobustLock(cpu, HEADER.callLock)
-  // The record first: whoever takes the lock next finds nothing published.
-  if (callLock.holder === dead) store(words, HEADER.callData, 0)
-  callLock.recover(dead)
+  new RobustLock(cpu, HEADER.callLock, HEADER.callData).recover(dead)
   orphanRequestsFrom(cpu, dead)
   const tlbLock = new RobustLock(cpu, HEADER.tlbLock)
   if (tlbLock.holder === dead) memory.writeMask(HEADER.flushMask, CpuMask.of())

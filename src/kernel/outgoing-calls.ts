@@ -177,10 +177,7 @@ export class OutgoingCalls {
     call.slots = batch.slots
     const submission = this.#driver.submit(batch)
     for (const target of submission.offline) {
-      const place = targets.indexOf(target)
-      // It died since its slot was filled, and a look at the dead on the way here has settled that.
-      if (call.hasAnswered(place)) continue
-      this.#book.refuse(batch.slots[place]!)
+      this.#book.refuse(batch.slots[targets.indexOf(target)]!)
       call.settle(target, offlineOutcome(target))
     }
     return submission

@@ -1,25 +1,44 @@
 /**
- * A lock in shared memory that a dead thread cannot hold: the word names its holder, so whoever
- * buries the holder can give the lock back. After the futex `robust_list` of Linux,
- * Documentation/locking/robust-futexes.rst.
+ * A lock in shared memory that a dead thread cannot hold: the word names its holder and which life of it,
+ * so whoever buries the holder can give the lock back, and whoever finds it held by the dead as well.
+ * After the futex `robust_list` of Linux, Documentation/locking/robust-futexes.rst.
+ *
+ * A thread may be buried a few instructions before its JavaScript stops. What it takes after that is
+ * void, and what it lets go of is nobody's.
  */
 
-import { ATTENTION, HEADER } from '../hardware/layout.ts'
-import { compareExchange, exchange, load } from '../hardware/memory.ts'
+import { ATTENTION, CPU, CPU_STATE, HEADER } from '../hardware/layout.ts'
+import { compareExchange, load } from '../hardware/memory.ts'
 import type { Cpu } from './cpu.ts'
 
 /** Somebody waits: the holder must tell everybody when it lets go. */
 const WAITERS = 1 << 16
 const HOLDER_MASK = WAITERS - 1
+/** From here on the incarnation of the holder, as far as there is room. */
+const LIFE_SHIFT = 17
+
+/** Which CPU a lock's word names, or -1. */
+export function holderOf(word: number): number {
+  return (word & HOLDER_MASK) - 1
+}
 
 /** A lock at one word of the header. Only ever tried: whoever finds it taken comes back later. */
 export class RobustLock {
   readonly #cpu: Cpu
   readonly #at: number
+  readonly #record: number | undefined
+  /** What stands in the lock while this CPU holds it and nobody waits. */
+  readonly word: number
 
-  constructor(cpu: Cpu, at: number) {
+  /**
+   * `record`: the word in which the holder publishes something under the lock, by storing `word` there.
+   * It is cleared before the lock of a dead holder is free.
+   */
+  constructor(cpu: Cpu, at: number, record?: number) {
     this.#cpu = cpu
     this.#at = at
+    this.#record = record
+    this.word = (cpu.memory.readCpu(cpu.id, CPU.incarnation) << LIFE_SHIFT) | (cpu.id + 1)
   }
 
   /**
@@ -29,34 +48,58 @@ export class RobustLock {
   tryAcquire(): boolean {
     const { words } = this.#cpu.memory
     for (;;) {
-      const found = compareExchange(words, this.#at, 0, this.#cpu.id + 1)
+      const found = compareExchange(words, this.#at, 0, this.word)
       if (found === 0) return true
+      if (this.#isVoid(found)) this.#takeBack(found)
       // Free again already: try once more, or the mark would outlive the holder it was meant for.
-      if (compareExchange(words, this.#at, found, found | WAITERS) === found) return false
+      else if (compareExchange(words, this.#at, found, found | WAITERS) === found) return false
     }
   }
 
   /** The CPU that holds the lock, or -1. */
   get holder(): number {
-    return (load(this.#cpu.memory.words, this.#at) & HOLDER_MASK) - 1
+    return holderOf(load(this.#cpu.memory.words, this.#at))
   }
 
   /** Lets go. What was written under the lock is visible to the next holder. */
   release(): void {
-    const found = exchange(this.#cpu.memory.words, this.#at, 0)
-    if ((found & WAITERS) !== 0) wakeEverybody(this.#cpu)
+    const { words } = this.#cpu.memory
+    for (;;) {
+      const found = load(words, this.#at)
+      // Buried meanwhile: it is somebody else's.
+      if ((found & ~WAITERS) !== this.word) return
+      if (compareExchange(words, this.#at, found, 0) !== found) continue
+      if ((found & WAITERS) !== 0) wakeEverybody(this.#cpu)
+      return
+    }
   }
 
-  /** Takes the lock away from a CPU whose thread is gone; gives whether it held it. */
+  /** Takes the lock away from a CPU whose state says that it is dead; gives whether it held it. */
   recover(dead: number): boolean {
     const { words } = this.#cpu.memory
     for (;;) {
       const found = load(words, this.#at)
-      if ((found & HOLDER_MASK) !== dead + 1) return false
-      if (compareExchange(words, this.#at, found, 0) !== found) continue
-      wakeEverybody(this.#cpu)
-      return true
+      if (holderOf(found) !== dead || !this.#isVoid(found)) return false
+      if (this.#takeBack(found)) return true
     }
+  }
+
+  /** Whether the holder is dead, or its number lives again and it was an earlier life. */
+  #isVoid(found: number): boolean {
+    const { memory } = this.#cpu
+    const holder = holderOf(found)
+    if (memory.readCpu(holder, CPU.state) === CPU_STATE.dead) return true
+    const life = memory.readCpu(holder, CPU.incarnation)
+    return life << LIFE_SHIFT !== (found & (-1 << LIFE_SHIFT))
+  }
+
+  /** Several may do this at once: each step is a compare-and-swap on what was found. */
+  #takeBack(found: number): boolean {
+    const { words } = this.#cpu.memory
+    if (this.#record !== undefined) compareExchange(words, this.#record, found & ~WAITERS, 0)
+    if (compareExchange(words, this.#at, found, 0) !== found) return false
+    wakeEverybody(this.#cpu)
+    return true
   }
 }
 

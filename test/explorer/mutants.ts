@@ -295,7 +295,8 @@ export const MUTANTS: readonly Mutant[] = [
   mutant(
     'buries without giving the locks back',
     'dies while it asks; who asks after it is answered (callData)',
-    ['kernel/death.js', 'callLock.recover(dead);', ''],
+    ['kernel/death.js', 'new RobustLock(cpu, HEADER.callLock, HEADER.callData).recover(dead);', ''],
+    ['kernel/robust-lock.js', 'if (this.#isVoid(found))', 'if (found < 0 && this.#isVoid(found))'],
   ),
   mutant('forgets what was asked of the dead', 'dies while it is asked (queue)', [
     'kernel/death.js',
