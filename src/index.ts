@@ -35,6 +35,7 @@ export {
 } from './base/errors.ts'
 export { SmpCallError, type Callable, type CallOptions } from './kernel/call.ts'
 export { VECTOR } from './kernel/vectors.ts'
+export type { Backtrace, BacktraceOptions, CpuActivity, CpuBacktrace } from './kernel/backtrace.ts'
 export type { BootOptions, MachineOptions } from './kernel/config.ts'
 export type { AddressSpace } from './kernel/address-space.ts'
 export type { StopMachineOptions } from './kernel/control.ts'

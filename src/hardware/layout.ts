@@ -174,6 +174,8 @@ export const CPU = {
   callQueue: 64,
   /** Completed requests of this CPU, a list like the call queue. Targets push; the owner takes. */
   completions: 80,
+  /** Who wants to know what this CPU does, MASK_WORDS words. Askers or; the owner ands. */
+  stackAskers: 96,
 
   /** Dispatches per vector, 256 words. The owner writes; anybody reads. */
   vectorCounts: 128,

@@ -5,6 +5,7 @@ import type { MachineMemory } from '../hardware/machine-memory.ts'
 import { store } from '../hardware/memory.ts'
 import type { Platform } from '../hardware/platform.ts'
 import { Events } from '../base/events.ts'
+import { NmiBacktrace } from './backtrace.ts'
 import { CallBook } from './call-book.ts'
 import { CallDataDriver } from './call-data.ts'
 import { CALL_DRIVERS, CallQueueDriver, type CallDriver } from './call-queue.ts'
@@ -71,6 +72,7 @@ export class Kernel {
   readonly timer: LocalTimer
   readonly watchdog: Watchdog
   readonly idle: IdleLoop
+  readonly backtrace: NmiBacktrace
 
   constructor(
     memory: MachineMemory,
@@ -131,6 +133,7 @@ export class Kernel {
       ownsThread: id !== 0,
       haltPollMs: options.haltPollMs,
     })
+    this.backtrace = new NmiBacktrace(this)
     this.#join()
   }
 
@@ -245,6 +248,9 @@ function resetCpuPage(memory: MachineMemory, id: number): void {
   ]) {
     store(memory.words, page + field, 0)
   }
-  for (let i = 0; i < 8; i++) store(memory.words, page + CPU.levelPosts + i, 0)
+  for (let i = 0; i < 8; i++) {
+    store(memory.words, page + CPU.levelPosts + i, 0)
+    store(memory.words, page + CPU.stackAskers + i, 0)
+  }
   store(memory.words, page + CPU.state, CPU_STATE.offline)
 }

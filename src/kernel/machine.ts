@@ -7,8 +7,10 @@ import { CpuMask, type CpuSet } from '../base/cpu-mask.ts'
 import { IpiError } from '../base/errors.ts'
 import { CPU, CPU_STATE, HEADER } from '../hardware/layout.ts'
 import { AddressSpace } from './address-space.ts'
+import type { Backtrace, BacktraceOptions } from './backtrace.ts'
 import { offlineError } from './call-book.ts'
 import { CallFamily } from './call-family.ts'
+import { checkTimeout } from './call-plan.ts'
 import type { Control, StopMachineOptions } from './control.ts'
 import type { Cpu } from './cpu.ts'
 import type { Capabilities } from './forced.ts'
@@ -323,6 +325,22 @@ export class Machine extends CallFamily {
   /** Counts per CPU and vector; prints as `/proc/interrupts` does. Asks no CPU. Any context. */
   interrupts(): InterruptTable {
     return readInterrupts(this.cpu, this.#kernel.idt, [...this.presentMask])
+  }
+
+  /**
+   * What every CPU does right now: its state and the JavaScript that it runs, by NMI. Default mask: all
+   * that have a thread, or had one. Prints as one report. CPUs that do not answer are in it, too, with
+   * what can be seen of them. Rejects with `IPI_WOULD_DEADLOCK`, `IPI_INVALID_CPU`.
+   */
+  async backtrace(mask?: CpuSet, options: BacktraceOptions = {}): Promise<Backtrace> {
+    const { memory } = this.cpu
+    const hadThread = (cpu: number): boolean => memory.readCpu(cpu, CPU.state) === CPU_STATE.dead
+    const all = (): CpuMask =>
+      this.presentMask.or(CpuMask.from([...this.possibleMask].filter(hadThread)))
+    const cpus = mask === undefined ? all() : CpuMask.from(mask)
+    for (const cpu of cpus) if (cpu >= memory.cpuCount) this.#refuseOffline(cpu)
+    if (options.timeoutMs !== undefined) checkTimeout(options.timeoutMs)
+    return this.#kernel.backtrace.trigger(cpus, options)
   }
 
   /** Calls `listener` at every `event` of this thread's view of the machine. */

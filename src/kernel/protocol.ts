@@ -43,6 +43,8 @@ export type PortMessage =
       readonly ticket: number
       readonly value: unknown
     }
+  /** What a CPU does, for one that has asked: kernel/backtrace.ts. */
+  | { readonly kind: 'report'; readonly report: unknown }
   /** From the boot CPU: a port to a CPU that came up after this one. */
   | { readonly kind: 'port'; readonly cpu: number; readonly port: unknown }
 

@@ -22,6 +22,8 @@ interface Link {
   /** Which life of the CPU it leads to. */
   readonly incarnation: number
   readonly early: Map<string, unknown>
+  /** The last report that came through it. */
+  report: unknown
 }
 
 /** One CPU's values. Private to its thread. */
@@ -31,6 +33,7 @@ export class Values {
   readonly #codec: Codec
   readonly #limit: number
   readonly #links = new Map<number, Link>()
+  #draining = false
 
   constructor(memory: MachineMemory, adopt: (transferred: unknown) => Port) {
     this.#memory = memory
@@ -42,7 +45,12 @@ export class Values {
   /** Joins this CPU to the present life of another; closes the port to an earlier one. */
   setPort(cpu: number, port: Port): void {
     this.dropPort(cpu)
-    this.#links.set(cpu, { port, incarnation: this.#incarnation(cpu), early: new Map() })
+    this.#links.set(cpu, {
+      port,
+      incarnation: this.#incarnation(cpu),
+      early: new Map(),
+      report: undefined,
+    })
   }
 
   /** Closes the port to a CPU that is gone. */
@@ -117,6 +125,29 @@ export class Values {
     }
   }
 
+  /**
+   * Sends a report to a CPU, if there is a way. May be called in an NMI: if it came while messages were
+   * taken in, no port is looked for where new ones wait.
+   */
+  sendReport(peer: number, report: unknown): void {
+    const link = this.#draining ? this.#known(peer) : this.#link(peer)
+    try {
+      link?.port.send({ kind: 'report', report } satisfies PortMessage)
+    } catch {
+      // The asker's thread is gone, and its port with it: nobody will read this.
+    }
+  }
+
+  /** The last report that a CPU has sent, once. Sent before its sender said so, it is here. */
+  takeReport(peer: number): unknown {
+    const link = this.#link(peer)
+    if (link === undefined) return undefined
+    this.#drain(link)
+    const { report } = link
+    link.report = undefined
+    return report
+  }
+
   /** The sender posted before it published the request, so the message is here. */
   #receive(peer: number, half: Half, ticket: number): unknown {
     const link = this.#link(peer)
@@ -135,11 +166,25 @@ export class Values {
   }
 
   /** Takes in what has come through a port, until `wanted` is among it. */
-  #drain({ port, early }: Link, wanted?: string): void {
+  #drain(link: Link, wanted?: string): void {
+    this.#draining = true
+    try {
+      this.#takeIn(link, wanted)
+    } finally {
+      this.#draining = false
+    }
+  }
+
+  #takeIn(link: Link, wanted: string | undefined): void {
+    const { port, early } = link
     for (let message = port.receive(); message !== undefined; message = port.receive()) {
       const received = message.value as PortMessage
       if (received.kind === 'port') {
         this.setPort(received.cpu, this.#adopt(received.port))
+        continue
+      }
+      if (received.kind === 'report') {
+        link.report = received.report
         continue
       }
       const key = `${received.half}${received.ticket}`
@@ -150,12 +195,16 @@ export class Values {
 
   /** The port to the present life of a CPU. A new one waits in the port of the boot CPU. */
   #link(cpu: number): Link | undefined {
-    const known = this.#links.get(cpu)
-    if (known !== undefined && known.incarnation === this.#incarnation(cpu)) return known
+    const known = this.#known(cpu)
+    if (known !== undefined) return known
     const boot = this.#links.get(BOOT_CPU)
     if (boot !== undefined) this.#drain(boot)
-    const found = this.#links.get(cpu)
-    return found?.incarnation === this.#incarnation(cpu) ? found : undefined
+    return this.#known(cpu)
+  }
+
+  #known(cpu: number): Link | undefined {
+    const known = this.#links.get(cpu)
+    return known?.incarnation === this.#incarnation(cpu) ? known : undefined
   }
 
   #incarnation(cpu: number): number {

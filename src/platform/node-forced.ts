@@ -138,14 +138,14 @@ export class NodeForcedEntry implements ForcedEntryPort {
     const entry: Entry = {
       enter: () => {
         this.#askNow()
-        entered()
+        entered(0)
       },
       open: () => this.#attach(),
     }
     // A binding of an earlier machine leads nowhere now.
     Reflect.deleteProperty(thread, BINDING)
     Object.defineProperty(thread, ENTRY, { value: entry, configurable: true, writable: true })
-    this.#relay = relay
+    this.#relay = markEntry(relay)
     return () => {
       if (thread[ENTRY] === entry) Reflect.deleteProperty(thread, ENTRY)
       this.#close()

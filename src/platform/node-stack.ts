@@ -11,11 +11,15 @@ const OWN_FRAMES_MAX = 32
 /** Between MARK and the inspector's last frame, at most. */
 const INSPECTOR_FRAMES_MAX = 10
 
-/** Makes `enter` the entry that `captureStack` knows. */
-export function markEntry(enter: () => void): () => void {
-  return function interprocessorForcedEntry(): void {
-    enter()
+/** Makes of a function an entry that `captureStack` knows. */
+export function markEntry(enter: (cpu: number) => void): (cpu: number) => void {
+  // A method and not a function expression: bundlers drop the names of those.
+  const entry = {
+    interprocessorForcedEntry(cpu: number): void {
+      enter(cpu)
+    },
   }
+  return entry.interprocessorForcedEntry.bind(entry)
 }
 
 /**
@@ -40,7 +44,8 @@ export function captureStack(limit: number): string {
 
 function interrupted(lines: readonly string[]): readonly string[] {
   const mark = lines.findIndex((line) => line.includes(MARK))
-  if (mark < 0) return lines.slice(lines.findIndex((line) => SAFEPOINT.test(line)) + 1)
+  // Neither: this very thread asks what it does.
+  if (mark < 0) return lines.slice(Math.max(1, lines.findIndex((line) => SAFEPOINT.test(line)) + 1))
   const near = lines.slice(mark + 1, mark + 1 + INSPECTOR_FRAMES_MAX)
   // Its frames stand together; the first that it evaluates is the only one.
   let last = near.findIndex((line) => INSPECTOR.test(line))

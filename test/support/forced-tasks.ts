@@ -295,3 +295,69 @@ export const sendSlowValue = defineTask('forced.sendSlowValue', (target: number)
   }
   return thisMachine().smpCallFunctionSingle(target, 'machine.echo', value)
 })
+
+/** What a backtrace is to find. */
+function innermostLoop(): void {
+  const check = deadline()
+  while (board().get(WORD.release) === 0) check()
+}
+
+function outerLoop(): void {
+  board().add(WORD.entered)
+  innermostLoop()
+}
+
+export const namedLoop = defineTask('forced.namedLoop', () => outerLoop())
+
+export const namedLoopOff = defineTask('forced.namedLoopOff', () => {
+  const { cpu } = thisMachine()
+  cpu.localIrqDisable()
+  try {
+    outerLoop()
+  } finally {
+    cpu.localIrqEnable()
+  }
+})
+
+export const namedWait = defineTask('forced.namedWait', () => {
+  board().add(WORD.entered)
+  board().block(WORD.release)
+})
+
+/** Halts until told to stop: an NMI ends a halt. */
+export const haltAWhile = defineTask('forced.haltAWhile', function haltAWhile() {
+  board().add(WORD.entered)
+  while (board().get(WORD.release) === 0) thisMachine().cpu.halt(50)
+})
+
+/** Waits in a call that blocks, until told to stop. */
+export const blockInCall = defineTask('forced.blockInCall', function blockInCall(target: number) {
+  board().add(WORD.entered)
+  thisMachine().smpCallFunctionSingleSync(target, 'machine.hold', {})
+})
+
+/** A handler in a loop. */
+export const waitInHandler = sharedFunction('forced.waitInHandler', () => outerLoop())
+
+/** Asks for a backtrace of all; gives it printed. */
+export const askForBacktrace = defineTask('forced.askForBacktrace', async (entered: number) => {
+  try {
+    board().block(WORD.entered, entered)
+    return String(await thisMachine().backtrace())
+  } finally {
+    board().set(WORD.done, 1)
+  }
+})
+
+let code = 'none'
+
+/** Asks for a backtrace in a handler; `lastCode` tells what came of it. */
+export const backtraceInHandler = sharedFunction('forced.backtraceInHandler', () => {
+  thisMachine()
+    .backtrace()
+    .catch((error: unknown) => {
+      ;({ code } = error as { code: string })
+    })
+})
+
+export const lastCode = defineTask('forced.lastCode', () => code)
