@@ -148,6 +148,7 @@ export class NodeForcedEntry implements ForcedEntryPort {
     this.#relay = markEntry(relay)
     return () => {
       if (thread[ENTRY] === entry) Reflect.deleteProperty(thread, ENTRY)
+      Reflect.deleteProperty(thread, BINDING)
       this.#close()
     }
   }

@@ -10,7 +10,9 @@ import { withMachine, type Bench } from '../support/machine-harness.ts'
 import { settled, WORD } from '../support/machine-board.ts'
 import { startTask } from '../support/machine-tasks.ts'
 import {
+  diveUntilTold,
   holdHandler,
+  irqsDisabledNow,
   NMIS,
   sendWhenEntered,
   STATES,
@@ -130,6 +132,23 @@ describe('an NMI', () => {
       await board.reached(NMIS + 1, before + 1)
       await settled(result, 'the task')
       assert.ok(board.get(NMIS + 1) <= 1001)
+    }))
+
+  test('that finds no room on the stack is taken when there is some; none is lost', () =>
+    withNmis(2, async ({ machine, board }) => {
+      await machine.smpCallFunctionSingle(1, diveUntilTold)
+      await board.reached(WORD.entered)
+      for (let i = 1; i <= 100; i++) {
+        machine.sendNmi([1])
+        await board.reached(NMIS + 1, i)
+      }
+      board.set(WORD.done, 1)
+      // Whatever came meanwhile has left its interrupts as they were.
+      assert.equal(
+        await settled(machine.smpCallFunctionSingle(1, irqsDisabledNow), 'the call'),
+        true,
+      )
+      assert.equal(count(machine, 1), 100)
     }))
 
   test('to a CPU that is not there is refused', () =>

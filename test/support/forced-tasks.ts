@@ -54,6 +54,18 @@ export const STATES = {
     board().add(WORD.entered)
     for (; !isOver(); check()) compute(20_000_000)
   },
+  'at the end of its stack, again and again': () => {
+    const check = deadline()
+    const dive = (): number => 1 + dive()
+    board().add(WORD.entered)
+    for (; !isOver(); check()) {
+      try {
+        dive()
+      } catch {
+        // There was no room for one call more.
+      }
+    }
+  },
   'in a generator': () => {
     const check = deadline()
     board().add(WORD.entered)
@@ -361,3 +373,33 @@ export const backtraceInHandler = sharedFunction('forced.backtraceInHandler', ()
 })
 
 export const lastCode = defineTask('forced.lastCode', () => code)
+
+/** Runs out of stack again and again, and stays near its end, from the next turn on, until told to stop. */
+export const diveUntilTold = sharedFunction('forced.diveUntilTold', () => {
+  setImmediate(() => {
+    let above = 0
+    const dive = (): number => {
+      try {
+        return 1 + dive()
+      } catch (error) {
+        // There was no room for one call more; in the frames next to it there is little.
+        if (above++ < 60) compute(20_000)
+        throw error
+      }
+    }
+    board().add(WORD.entered)
+    for (; board().get(WORD.done) === 0; above = 0) {
+      try {
+        dive()
+      } catch {
+        // Again.
+      }
+    }
+  })
+})
+
+/** Whether interrupts are off in a handler: they are, if nothing has left them as they must not be. */
+export const irqsDisabledNow = sharedFunction(
+  'forced.irqsDisabledNow',
+  () => thisMachine().cpu.irqsDisabled,
+)
