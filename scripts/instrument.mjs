@@ -412,7 +412,8 @@ function renderRead(node, module, context) {
     return `$peek(${object}, ${render(node.property, module, context)})`
   }
   if (node.computed || !names.getters.has(nameOf(node.property))) return text
-  return read(render(node.object, module, context), nameOf(node.property), context)
+  const object = render(node.object, module, context)
+  return read(object, nameOf(node.property), context, isOptional(node) ? '?.' : '.')
 }
 
 function isWords(node) {
@@ -430,10 +431,16 @@ function twin(kind, name) {
   return name.startsWith('#') ? `#$${kind}_${name.slice(1)}` : `$${kind}_${name}`
 }
 
-function read(object, name, context) {
+function read(object, name, context, dot = '.') {
   const get = twin('get', name)
   if (name.startsWith('#')) return `(${delegate(`${object}.${get}()`, context)})`
-  return `(($o = ${object}).${get} ? ${delegate(`$o.${get}()`, context)} : $o.${name})`
+  return `(($o = ${object})${dot}${get} ? ${delegate(`$o.${get}()`, context)} : $o${dot}${name})`
+}
+
+/** Whether something before it in the chain may be missing: `a?.b.c`. */
+function isOptional({ type, optional, object, callee }) {
+  if (type === 'CallExpression') return optional || isOptional(callee)
+  return type === 'MemberExpression' && (optional || isOptional(object))
 }
 
 function renderAssignment(node, module, context) {

@@ -35,8 +35,12 @@ const builds = {
     from: '',
     to: 'build',
     types: false,
-    // The explorer runs a copy of the code that yields at each access to shared memory.
-    instrumented: 'build/explored/kernel/kernel.js',
+    // The explorer runs copies of the code that yield at each access to shared memory; one of them
+    // yields at every method as well, where a forced entry may come.
+    instrumented: {
+      'build/explored/kernel/kernel.js': [],
+      'build/interrupted/kernel/kernel.js': ['--boundaries'],
+    },
   },
 }
 
@@ -95,14 +99,15 @@ async function build(target) {
     types,
     bundles = [],
     rooms = [],
-    instrumented,
+    instrumented = {},
   } = builds[target]
   const sources = folders.flatMap((folder) => listTypeScript(folder)).sort()
   if (sources.length === 0) fail(`setup: there is nothing in ${folders.join(', ')} to build.`)
 
   // Equality with what the last build saw, not "newer than": this also notices a deleted file, and
   // an older one that a checkout has brought back.
-  const scripts = instrumented === undefined ? [] : ['scripts/instrument.mjs']
+  const copies = Object.entries(instrumented)
+  const scripts = copies.length === 0 ? [] : ['scripts/instrument.mjs']
   const inputs = [...sources, ...scripts, 'tsconfig.json', config, 'package-lock.json']
   const fingerprint = createHash('sha256').update(inputs.map(describe).join('\n')).digest('hex')
   const stamp = join(root, '.cache', 'builds', `${target}.json`)
@@ -116,10 +121,10 @@ async function build(target) {
   let outputs = sources.flatMap((source) => outputsOf(source, from, to, types))
   for (const entries of bundles) outputs.push(...(await bundle(entries, from, to)))
   outputs = removeInsides([...new Set(outputs)], rooms, to)
-  if (instrumented !== undefined) {
-    const copied = await runNode([join(root, 'scripts', 'instrument.mjs')])
+  for (const [copy, how] of copies) {
+    const copied = await runNode([join(root, 'scripts', 'instrument.mjs'), ...how])
     if (copied.status !== 0) fail('setup: the code cannot be instrumented.')
-    outputs.push(instrumented)
+    outputs.push(copy)
   }
 
   // A test whose source is gone must not run again, and only what a build made is ever removed.

@@ -15,7 +15,7 @@ export interface Mutant {
   readonly name: string
   /** More than one where one thing is made sure in two ways, and either is enough. */
   readonly edits: readonly Edit[]
-  /** Names of scenarios, or parts of them. */
+  /** Names of scenarios, or parts of them; with `, anywhere` behind it: interrupted at each method. */
   readonly found: string
 }
 
@@ -30,8 +30,8 @@ function mutant(
 export const MUTANTS: readonly Mutant[] = [
   mutant('sleeps without a look at what was posted', 'halts while an interrupt comes', [
     'hardware/core.js',
-    'if (this.attentionPending)\n            this.#softAttention |= this.apic.harvest() & SOFT_ATTENTION;\n        if (this.#canTake())',
-    'if (this.#canTake())',
+    'if (this.attentionPending)\n            this.#softAttention |= this.apic.harvest() & SOFT_ATTENTION;\n        const canTake',
+    'const canTake',
   ]),
   mutant('parks without a look at what was posted', 'parks while an interrupt comes', [
     'kernel/idle.js',
@@ -119,9 +119,9 @@ export const MUTANTS: readonly Mutant[] = [
       'callFunctionInterrupt: () => {',
     ],
   ),
-  mutant('leaves a halt asleep into which an interrupt was forced', 'may be forced', [
+  mutant('leaves a halt asleep into which an interrupt was forced', 'may be forced, anywhere', [
     'hardware/core.js',
-    "if (taken && path === 'forced')\n                this.#endHalt();",
+    'if (taken)\n            this.#endHalt();',
     '',
   ]),
   mutant(
@@ -206,8 +206,8 @@ export const MUTANTS: readonly Mutant[] = [
   ]),
   mutant('waits for a flush with interrupts off', 'flushes, and is called by whom it waits for', [
     'kernel/control.js',
-    'if (!waits.block(request.finish, timeoutMs)) {',
-    'this.#kernel.cpu.localIrqDisable();\n        if (!waits.block(request.finish, timeoutMs)) {',
+    'if (!waits.block(request.finish, timeoutMs))',
+    'this.#kernel.cpu.localIrqDisable();\n            if (!waits.block(request.finish, timeoutMs))',
   ]),
   mutant(
     'lets a handler wait',
@@ -275,8 +275,8 @@ export const MUTANTS: readonly Mutant[] = [
   ]),
   mutant('keeps interrupts on in a handler', 'a handler looks up while the same vector comes', [
     'hardware/core.js',
-    'this.#setFlag(false);\n        try {\n            this.#handlers.gates',
-    'try {\n            this.#handlers.gates',
+    'this.#setFlag(false);\n        this.#open();\n        try {\n            this.#handlers.gates',
+    'this.#open();\n        try {\n            this.#handlers.gates',
   ]),
   mutant('leaves in service what an earlier life had begun', 'dies, perhaps in a handler', [
     'hardware/apic/interrupts.js',
@@ -407,8 +407,8 @@ export const MUTANTS: readonly Mutant[] = [
     'a handler sends in the middle of a send (x2apic)',
     [
       'kernel/send.js',
-      'this.#cpu.apic.sendCommand(cpu, vector);',
-      'this.destination = cpu;\n            this.#onlineCount();\n            this.#cpu.apic.sendCommand(this.destination, vector);',
+      'this.#cpu.apic.sendCommand(cpu, modeAndVector(vector));',
+      'this.destination = cpu;\n            this.#onlineCount();\n            this.#cpu.apic.sendCommand(this.destination, modeAndVector(vector));',
     ],
   ),
   mutant(
@@ -423,6 +423,15 @@ export const MUTANTS: readonly Mutant[] = [
       'kernel/smp-interrupts.js',
       'cpu.count(EVENT.nmi);',
       'cpu.count(EVENT.nmi);\n        apic.write(0x310, 0);',
+    ],
+  ),
+  mutant(
+    'lets a forced entry in while it takes an interrupt',
+    'a handler looks up while the same vector comes again and again, anywhere',
+    [
+      'hardware/core.js',
+      'if (this.#closed)\n            this.#keptOut = true;\n        if (this.#closed || this.#shadow)',
+      'if (this.#shadow)',
     ],
   ),
 ]

@@ -23,6 +23,8 @@ export interface KernelScenario {
   readonly name: string
   /** Preemptions that `npm test` allows: as many as take seconds. */
   readonly preemptions: number
+  /** Whether interrupts may be forced in: then `npm test` forces them in at each method, too. */
+  readonly forced: boolean
   readonly on: (rooms: Rooms) => Scenario
 }
 
@@ -62,6 +64,7 @@ export function scenario(
     ids,
     name,
     preemptions,
+    forced: interruptible !== undefined,
     on: (rooms) => {
       let machine: ExploredMachine | undefined
       const blank = new BlankMemory(rooms, cpus, options)
@@ -92,11 +95,15 @@ export const SECOND = 0xa5
 /** A word of a CPU's page that nobody uses. */
 export const WORK = 600
 
+/** Of handlers that a forced entry may run. */
+export const SAFE = { interruptSafe: true } as const
+
 /** Counts what a CPU takes of each vector. */
 export function counting({ idt }: Kernel, ...vectors: number[]): Map<number, number> {
   const counts = new Map(vectors.map((vector) => [vector, 0]))
   for (const vector of vectors) {
-    now(idt.requestIrq(vector, 'counted', () => void counts.set(vector, counts.get(vector)! + 1)))
+    const count = (): void => void counts.set(vector, counts.get(vector)! + 1)
+    now(idt.requestIrq(vector, 'counted', count, SAFE))
   }
   return counts
 }
@@ -121,10 +128,11 @@ export const answerTo = (info: unknown): string => `${String(info)} done`
 export function sharing(machine: ExploredMachine): unknown[] {
   const calls: unknown[] = []
   for (const { functions } of machine.kernels) {
-    functions.register('f', (info: unknown) => {
+    const f = (info: unknown): string => {
       calls.push(info)
       return answerTo(info)
-    })
+    }
+    now(functions.register('f', f))
   }
   return calls
 }

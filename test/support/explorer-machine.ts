@@ -139,7 +139,9 @@ export class ExploredMachine {
     this.#rooms = rooms
     this.#watch = watch
     this.#down = down
-    this.#shared = rooms.config.sharedOptions({ watchdogMs: Infinity, haltPollMs: 0, ...options })
+    this.#shared = now(
+      rooms.config.sharedOptions({ watchdogMs: Infinity, haltPollMs: 0, ...options }),
+    )
     const memory = blank.clean()
     this.words = memory.words
     this.#clock = this.#makeClock(shape.clock, now(memory.cpuPage(0)) + CLOCK)

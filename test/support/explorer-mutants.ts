@@ -9,11 +9,15 @@ import { loadRooms } from './explorer-machine.ts'
 
 const script = fileURLToPath(new URL('../../../scripts/instrument.mjs', import.meta.url))
 
+/** After the name of a scenario: with a boundary at each method. */
+const ANYWHERE = ', anywhere'
+
 /** Makes the copy; gives its folder below `build`. Throws if the text to change is not there. */
-function instrumentMutant({ name, edits }: Mutant): string {
+function instrumentMutant({ name, edits, found }: Mutant): string {
   const folder = `mutants/${MUTANTS.findIndex((mutant) => mutant.name === name)}`
   const changes = edits.flatMap(({ file, from, to }) => [file, from, to])
-  execFileSync(process.execPath, [script, folder, ...changes], { stdio: 'inherit' })
+  const how = found.endsWith(ANYWHERE) ? ['--boundaries'] : []
+  execFileSync(process.execPath, [script, ...how, folder, ...changes], { stdio: 'inherit' })
   return folder
 }
 
@@ -27,7 +31,8 @@ export async function findFault(
   budgetMs: number,
 ): Promise<Exploration | undefined> {
   const rooms = await loadRooms(instrumentMutant(mutant))
-  const scenarios = SCENARIOS.filter(({ name }) => name.includes(mutant.found))
+  const wanted = mutant.found.replace(ANYWHERE, '')
+  const scenarios = SCENARIOS.filter(({ name }) => name.includes(wanted))
   if (scenarios.length === 0) throw new Error(`no scenario is called "${mutant.found}"`)
   const strategies: readonly (() => Strategy)[] = [
     () => new Exhaustive({ preemptions: 0 }),

@@ -77,10 +77,15 @@ export class ExploredThread {
     at: number,
   ): Generator<Access, void, number> {
     let over = false
+    let errors: readonly unknown[] = []
     const program: $Promise = yield* $async(main)
-    program.then(() => void (over = true))
+    program.then(
+      () => void (over = true),
+      (error) => void (errors = [error]),
+    )
     for (;;) {
       if (yield* this.#turn()) continue
+      for (const error of errors) throw error
       const wait = armed.get(at)
       if (this.hasLeft) return
       if (wait === undefined) {

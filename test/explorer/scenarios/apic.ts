@@ -9,6 +9,7 @@ import {
   FIRST,
   halts,
   idle,
+  SAFE,
   scenario,
   SECOND,
   sends,
@@ -46,9 +47,14 @@ export const APIC: readonly KernelScenario[] = [
         const atSecond = counting(second!, FIRST, SECOND)
         const atThird = counting(third!, FIRST, SECOND)
         now(
-          sender!.idt.requestIrq(FIRST, 'sends', function* () {
-            yield* go(sender!.senders.sendIpiCpu(2, SECOND))
-          }),
+          sender!.idt.requestIrq(
+            FIRST,
+            'sends',
+            function* () {
+              yield* go(sender!.senders.sendIpiCpu(2, SECOND))
+            },
+            SAFE,
+          ),
         )
         const all = (): string => [...atSecond.values(), ...atThird.values()].join()
         return {
@@ -104,13 +110,18 @@ export const APIC: readonly KernelScenario[] = [
       let deepest = 0
       let runs = 0
       now(
-        idt.requestIrq(FIRST, 'looks up', function* () {
-          runs++
-          deepest = Math.max(deepest, ++depth)
-          // Acknowledged already; the next of its kind may be requested and must wait.
-          yield* go(cpu.poll())
-          depth--
-        }),
+        idt.requestIrq(
+          FIRST,
+          'looks up',
+          function* () {
+            runs++
+            deepest = Math.max(deepest, ++depth)
+            // Acknowledged already; the next of its kind may be requested and must wait.
+            yield* go(cpu.poll())
+            depth--
+          },
+          SAFE,
+        ),
       )
       return {
         programs: [

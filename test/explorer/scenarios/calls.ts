@@ -11,6 +11,7 @@ import {
   idle,
   outcome,
   type KernelCall,
+  SAFE,
   scenario,
   sends,
   sharing,
@@ -236,13 +237,18 @@ const awaiters = (['queue', 'callData'] as const).flatMap((callDriver) => [
       const ends: string[] = []
       const [caller] = machine.kernels
       now(
-        caller!.idt.requestIrq(FIRST, 'calls', function* () {
-          for (const wait of [true, false]) {
-            const call = caller!.calls.single(1, 'f', 'from a handler', { wait })
-            const promise = yield* go(call)
-            promise.catch((error: unknown) => void ends.push((error as IpiError).code))
-          }
-        }),
+        caller!.idt.requestIrq(
+          FIRST,
+          'calls',
+          function* () {
+            for (const wait of [true, false]) {
+              const call = caller!.calls.single(1, 'f', 'from a handler', { wait })
+              const promise = yield* go(call)
+              promise.catch((error: unknown) => void ends.push((error as IpiError).code))
+            }
+          },
+          SAFE,
+        ),
       )
       return {
         programs: [
@@ -357,7 +363,7 @@ export const CALLS: readonly KernelScenario[] = [
     (machine) => {
       const ran: number[] = []
       for (const { cpu, functions } of machine.kernels) {
-        functions.register('f', () => void ran.push(cpu.id))
+        now(functions.register('f', () => void ran.push(cpu.id)))
       }
       return {
         programs: [
