@@ -1,6 +1,7 @@
-// Explores the real code: `npm run explore -- [--seconds N] [--mutants] [words of names …]`. Without a
-// time each scenario ends with its bounds. Mutants are copies of the code with one fault each; every
-// one must be found by the scenarios that it names.
+// Explores the real code: `npm run explore -- [--seconds N] [--forced] [--mutants] [words of names …]`.
+// Without a time each scenario ends with its bounds. Forced: one interrupt may be forced into any CPU,
+// at each access and each method. Mutants are copies of the code with one fault each; every one must be
+// found by the scenarios that it names.
 
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'

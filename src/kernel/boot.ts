@@ -200,7 +200,10 @@ export async function attachOn(
     kernel.shutDown(new IpiError('IPI_MACHINE_CLOSED', `CPU ${ticket.cpu} has left the machine`))
     kernel.waits.pin(false)
   }
-  const forgetExit = platform.onThreadExit(() => bury(kernel.cpu, ticket.cpu))
+  const forgetExit = platform.onThreadExit(() => {
+    kernel.cpu.isBuried = true
+    bury(kernel.cpu, ticket.cpu)
+  })
   registerHotplug(kernel, secondary, () => {
     leave()
     endThread()

@@ -68,6 +68,11 @@ export class Cpu {
   readonly #safepoints: SafepointCredit
   /** @internal More than zero while code of this library is on the stack: "kernel mode". */
   kernelDepth = 0
+  /**
+   * @internal This thread has buried itself, because it ends. Node lets its JavaScript go on for some
+   * instructions after `process.exit()`: what they do must reach nobody, for slots have new users.
+   */
+  isBuried = false
   /** @internal This thread looks for itself, and need not be rung; kernel/kernel.ts binds it. */
   onLook: () => void = () => undefined
   /** @internal This CPU has buried another; kernel/forced.ts binds it. */

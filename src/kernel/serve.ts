@@ -66,6 +66,7 @@ export class CallServer {
     const { memory, id } = this.#cpu
     const { words } = memory
     const at = memory.slot(slot)
+    if (this.#cpu.isBuried) return undefined
     for (;;) {
       const flags = requestFlags(memory, slot)
       if (targetOf(flags) !== id) return undefined
@@ -145,6 +146,7 @@ export class CallServer {
     let failure: number = REQUEST_STATUS.threw
     try {
       const result = this.#invoke(call)
+      if (this.#cpu.isBuried) return
       failure = REQUEST_STATUS.asyncFunction
       refuseIfPromise(call, result)
       failure = REQUEST_STATUS.uncloneable

@@ -23,6 +23,7 @@ export interface KernelScenario {
   readonly name: string
   /** Preemptions that `npm test` allows: as many as take seconds. */
   readonly preemptions: number
+  readonly cpus: number
   /** Whether interrupts may be forced in: then `npm test` forces them in at each method, too. */
   readonly forced: boolean
   readonly on: (rooms: Rooms) => Scenario
@@ -64,6 +65,7 @@ export function scenario(
     ids,
     name,
     preemptions,
+    cpus,
     forced: interruptible !== undefined,
     on: (rooms) => {
       let machine: ExploredMachine | undefined

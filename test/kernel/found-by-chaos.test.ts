@@ -170,4 +170,27 @@ describe('a thread that was buried and goes on for some instructions', () => {
     assert.equal(living.recover(2), false)
     assert.equal(words[HEADER.callData], living.word)
   })
+
+  test('answers nobody: the slot that it was asked by has another user', async () => {
+    const bench = new KernelBench(3, { slotCount: 3 })
+    const { calls, functions } = bench.kernel(0)
+    const taken: unknown[] = []
+    bench.kernel(2).functions.register('f', (info) => void taken.push(info))
+    let second: Promise<unknown> | undefined
+    const { cpu } = bench.kernel(1)
+    bench.kernel(1).functions.register('f', () => {
+      // process.exit() in the function: the 'exit' hook, and then some instructions more.
+      cpu.isBuried = true
+      bench.kill(1, 0)
+      bench.poll(0)
+      second = calls.single(2, 'f', 'second')
+      return 'of the dead'
+    })
+    functions.register('f', () => undefined)
+    const first = calls.single(1, 'f', 'first').catch((error: unknown) => error)
+    cpu.core.deliverInterrupts('safepoint')
+    assert.equal(((await bench.drive(first)) as { code: string }).code, 'IPI_CPU_DIED')
+    await bench.drive(second!)
+    assert.deepEqual(taken, ['second'])
+  })
 })

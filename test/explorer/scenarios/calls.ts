@@ -2,6 +2,7 @@
 
 import type { IpiError } from '../../../src/base/errors.ts'
 import { VECTOR } from '../../../src/kernel/vectors.ts'
+import type { Access } from '../../../src/testing.ts'
 import { awaits, go, now, type KernelProgram } from '../../support/explorer-machine.ts'
 import {
   answerTo,
@@ -279,14 +280,15 @@ export const CALLS: readonly KernelScenario[] = [
     let deepest = 0
     for (const { cpu, functions } of machine.kernels) {
       // With a safepoint in it and something before that, as a longer function would have.
-      functions.register('f', function* () {
+      const f = function* (): Generator<Access, void, number> {
         if (cpu.id !== 0) return
         runs++
         deepest = Math.max(deepest, ++active)
         yield bus().load(0)
         yield* go(cpu.poll())
         active--
-      })
+      }
+      now(functions.register('f', f))
     }
     return {
       programs: [

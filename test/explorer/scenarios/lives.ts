@@ -1,7 +1,6 @@
 /** Coming up, leaving and dying. */
 
 import type { IpiError } from '../../../src/base/errors.ts'
-import { CPU_STATE } from '../../../src/hardware/layout.ts'
 import { awaits, go, now } from '../../support/explorer-machine.ts'
 import {
   answerTo,
@@ -225,33 +224,34 @@ export const LIVES: readonly KernelScenario[] = [
     { mortal: [1] },
   ),
 
-  scenario(['E-37'], 'a start-up, an INIT and another start-up', 2, 2, ({ kernels }) => {
-    const { cpu } = kernels[1]!
-    const starts: string[] = []
-    let inits = 0
-    cpu.core.initBlocked = false
-    cpu.handlers.init = () => void inits++
-    cpu.handlers.startup = (vector) => void starts.push(`${vector} after ${inits}`)
-    return {
-      programs: [
-        function* ({ cpu: { descriptors } }) {
-          yield* go(descriptors[1]!.postStartup(1))
-          yield* go(descriptors[1]!.postInit())
-          yield* go(descriptors[1]!.postStartup(2))
-        },
-        function* ({ cpu: { core } }) {
-          core.state = CPU_STATE.waitingForSipi
-          while (starts.at(-1) !== '2 after 1') {
-            const { doorbell } = core
-            if (yield* go(core.deliverInterrupts('eventLoop'))) continue
-            yield* go(core.sleep(doorbell, Infinity))
-          }
-        },
-      ],
-      invariant: () =>
-        expect(!starts.includes('1 after 1'), () => 'it started by what came before the INIT'),
-    }
-  }),
+  scenario(
+    ['E-37'],
+    'a start-up, an INIT and another start-up',
+    2,
+    2,
+    ({ kernels }) => {
+      const { cpu } = kernels[1]!
+      const starts: string[] = []
+      let inits = 0
+      cpu.core.initBlocked = false
+      cpu.handlers.init = () => void inits++
+      cpu.handlers.startup = (vector) => void starts.push(`${vector} after ${inits}`)
+      return {
+        programs: [
+          function* ({ cpu: { descriptors } }) {
+            yield* go(descriptors[1]!.postStartup(1))
+            yield* go(descriptors[1]!.postInit())
+            yield* go(descriptors[1]!.postStartup(2))
+          },
+          ({ idle: waiting }) => go(waiting.arm()),
+        ],
+        invariant: () =>
+          expect(!starts.includes('1 after 1'), () => 'it started by what came before the INIT'),
+        atEnd: () => expect(starts.at(-1) === '2 after 1', () => `started ${starts.join()}`),
+      }
+    },
+    { down: [1] },
+  ),
 
   scenario(
     ['E-25'],
