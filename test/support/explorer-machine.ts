@@ -254,12 +254,13 @@ export class ExploredMachine {
   /** Nothing is left over: no attention, no request, nothing in service. */
   #books(): string | undefined {
     const { CPU, CPU_STATE, HEADER, SLOT } = this.#rooms.layout
+    const gone = new Set<number>([CPU_STATE.dead, CPU_STATE.stopped, CPU_STATE.waitingForSipi])
     for (const kernel of this.kernels) {
       const { cpu, book } = kernel
       const { memory, id, page } = cpu
       const word = (field: number): number => this.words[page + field]!
       const state = word(CPU.state)
-      if (state === CPU_STATE.dead || state === CPU_STATE.stopped) continue
+      if (gone.has(state)) continue
       for (const field of ['attention', 'callQueue', 'completions', 'nmiPosts'] as const) {
         if (word(CPU[field]) !== 0) return `${field} of CPU ${id} is ${word(CPU[field])}`
       }
