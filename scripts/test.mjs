@@ -11,8 +11,8 @@ import { fail, root, runNode, setup } from './run.mjs'
 // A hang must end and accuse by name. Node 20 and 22 hold the first limit against each file, 24 and
 // 26 against each test, where it misses a thread that blocks and a file that never lets go. The
 // second limit is for those; asked to end, the newer runners name the files they were running.
-const testTimeoutMs = 240_000
-const runTimeoutMs = 480_000
+const testTimeoutMs = 300_000
+const runTimeoutMs = 600_000
 
 const args = process.argv.slice(2)
 const flags = args.filter((arg) => arg.startsWith('-'))
