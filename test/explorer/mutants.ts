@@ -294,8 +294,8 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   mutant(
     'buries without giving the locks back',
-    'dies while it asks; who asks after it is answered (callData)',
-    ['kernel/death.js', 'new RobustLock(cpu, HEADER.callLock, HEADER.callData).recover(dead);', ''],
+    'dies while it flushes',
+    ['kernel/death.js', 'tlbLock.recover(dead);', ''],
     ['kernel/robust-lock.js', 'if (this.#isVoid(found))', 'if (found < 0 && this.#isVoid(found))'],
   ),
   mutant('forgets what was asked of the dead', 'dies while it is asked (queue)', [
@@ -434,4 +434,14 @@ export const MUTANTS: readonly Mutant[] = [
       'if (this.#shadow)',
     ],
   ),
+  mutant('waits for a lock that a buried thread has taken', 'is buried and goes on for a while', [
+    'kernel/robust-lock.js',
+    'if (this.#isVoid(found))\n                this.#takeBack(found);',
+    'if (found < 0)\n                this.#takeBack(found);',
+  ]),
+  mutant("lets go of what is somebody else's", 'is buried and goes on for a while', [
+    'kernel/robust-lock.js',
+    'if ((found & ~WAITERS) !== this.word)\n                return;',
+    '',
+  ]),
 ]

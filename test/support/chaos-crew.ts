@@ -96,9 +96,8 @@ export class Crew {
   }
 
   /** The thread of a CPU; undefined if there is none. */
-  threadOf(cpu: number): Worker | undefined {
-    return this.#threads.get(this.#book.get(AT.threads + cpu))
-  }
+  readonly threadOf = (cpu: number): Worker | undefined =>
+    this.#threads.get(this.#book.get(AT.threads + cpu))
 
   /** The youngest thread, whatever it is by now. */
   get newest(): Worker | undefined {

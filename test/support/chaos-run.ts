@@ -134,7 +134,8 @@ async function runMachine(
     if (book.get(AT.accusations) > 0) {
       book.close()
       const states = describeMachine(crew.machine.cpu.memory, book)
-      scene = `${describeKind(kind)}\n${states}\n${crew.machine.interrupts().toString()}`
+      const stacks = await describeThreads(crew)
+      scene = `${describeKind(kind)}\n${states}\n${crew.machine.interrupts().toString()}\n${stacks}`
     }
   } finally {
     accused.stop()
@@ -142,6 +143,18 @@ async function runMachine(
     await Promise.race([crew.close(), pause(10_000, undefined, { ref: false })])
   }
   return scene
+}
+
+/** What every thread runs, and what Node says of it. */
+async function describeThreads({ machine, threadOf }: Crew): Promise<string> {
+  const idle = (cpu: number): string => {
+    const thread = threadOf(cpu)
+    const ms = thread?.performance.eventLoopUtilization().idle
+    return `CPU ${cpu}: thread ${thread?.threadId}, idle for ${ms} ms in all`
+  }
+  const threads = [...machine.presentMask].filter((cpu) => cpu > 0).map(idle)
+  const stacks = await machine.backtrace().catch(describeError)
+  return [...threads, stacks.toString()].join('\n')
 }
 
 /** Every other machine ends by being stopped. */

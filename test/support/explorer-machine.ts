@@ -13,6 +13,7 @@ import type * as layoutRoom from '../../src/hardware/layout.ts'
 import type * as memoryRoom from '../../src/hardware/machine-memory.ts'
 import type * as pageRoom from '../../src/hardware/apic/page.ts'
 import type * as requestRoom from '../../src/kernel/request.ts'
+import type * as robustLockRoom from '../../src/kernel/robust-lock.ts'
 import type * as secondaryRoom from '../../src/kernel/secondary.ts'
 import type { LocalApic } from '../../src/hardware/apic/local-apic.ts'
 import type { MachineOptions } from '../../src/kernel/config.ts'
@@ -40,6 +41,7 @@ export interface Rooms {
   readonly death: typeof deathRoom
   readonly page: typeof pageRoom
   readonly request: typeof requestRoom
+  readonly robustLock: typeof robustLockRoom
   readonly secondary: typeof secondaryRoom
 }
 
@@ -58,6 +60,7 @@ export async function loadRooms(folder = 'explored'): Promise<Rooms> {
     death: await load('kernel/death'),
     page: await load('hardware/apic/page'),
     request: await load('kernel/request'),
+    robustLock: await load('kernel/robust-lock'),
     secondary: await load('kernel/secondary'),
   }
 }
@@ -200,7 +203,9 @@ export class ExploredMachine {
       advance: (to) => this.write(at, Math.max(this.words[at]!, Math.ceil(to * 1000))),
       mayRest: () => {
         const kernel = this.kernels[this.#watch.running()]
-        return kernel !== undefined && kernel.cpu.core.state === CPU_STATE.stopped
+        // A thread that is buried, or stopped, waits for its end.
+        const { state } = kernel?.cpu.core ?? {}
+        return state === CPU_STATE.stopped || state === CPU_STATE.dead
       },
     }
   }
@@ -275,7 +280,10 @@ export class ExploredMachine {
       if (book.freeCount !== memory.slotCount) return `CPU ${id} misses slots`
     }
     for (const lock of ['callLock', 'tlbLock', 'controlLock'] as const) {
-      if (this.words[HEADER[lock]] !== 0) return `${lock} is ${this.words[HEADER[lock]]}`
+      const holder = this.kernels[now(this.#rooms.robustLock.holderOf(this.words[HEADER[lock]]!))]
+      // What the dead hold is void: the next to want it takes it.
+      if (holder === undefined || holder.cpu.core.state === CPU_STATE.dead) continue
+      return `CPU ${holder.cpu.id} holds ${lock}`
     }
     const rejection = unhandledRejection()
     return rejection === undefined ? undefined : `nobody has caught ${describe(rejection)}`
@@ -287,11 +295,22 @@ export class ExploredMachine {
     return this.kernels.map((kernel) => new Control(kernel, this.#shared))
   }
 
+  /** The lock of control operations, from each CPU. */
+  locks(): readonly robustLockRoom.RobustLock[] {
+    const { layout, robustLock } = this.#rooms
+    return this.kernels.map(({ cpu }) => new robustLock.RobustLock(cpu, layout.HEADER.controlLock))
+  }
+
   /** Writes a word that programs look at, from outside of them. */
   write(at: number, value: number): void {
     const old = this.words[at]!
     this.words[at] = value
     this.#watch.wrote(at, old)
+  }
+
+  /** Nothing runs on a thread after its program. */
+  endThread(cpu: number): void {
+    this.#threads[cpu]!.hasLeft = true
   }
 
   /** Buries a CPU from another, as its thread's end does. */
@@ -349,7 +368,7 @@ export class ExploredMachine {
     yield* go(kernel.cpu.localIrqDisable())
     yield* go(secondary.takeCpuDown())
     yield* this.bury(kernel, kernel.cpu.id)
-    this.#threads[kernel.cpu.id]!.hasLeft = true
+    this.endThread(kernel.cpu.id)
   }
 
   /** The name of a word, for tables. */

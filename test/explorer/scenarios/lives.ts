@@ -317,4 +317,37 @@ export const LIVES: readonly KernelScenario[] = [
     },
     { mortal: [2] },
   ),
+
+  scenario(
+    ['E-26'],
+    "is buried and goes on for a while; what it takes then is nobody's",
+    3,
+    2,
+    (machine) => {
+      const [first, zombie] = machine.locks()
+      const began = machine.kernels[0]!.cpu.page + WORK
+      let got = 0
+      return {
+        programs: [
+          function* (kernel) {
+            while ((yield bus().load(began)) === 0) yield* go(kernel.cpu.cpuRelax())
+            yield* machine.bury(kernel, 1)
+            while (!(yield* go(first!.tryAcquire()))) yield* go(kernel.cpu.cpuRelax())
+            // Somebody else may go on here.
+            yield bus().load(began)
+            got = first!.holder === 0 ? 1 : -1
+            yield* go(first!.release())
+          },
+          function* () {
+            yield bus().store(began, 1)
+            if (yield* go(zombie!.tryAcquire())) yield* go(zombie!.release())
+            machine.endThread(1)
+          },
+        ],
+        onDeath: () => machine.write(began, 1),
+        atEnd: () => expect(got === 1, () => (got < 0 ? 'it was let go by another' : 'never got')),
+      }
+    },
+    { mortal: [1] },
+  ),
 ]
