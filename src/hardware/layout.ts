@@ -20,7 +20,7 @@ import { MASK_WORDS } from '../base/cpu-mask.ts'
 /** "IPI1" in ASCII: the first word of every machine's memory. */
 export const MAGIC = 0x49504931
 /** The version of this map. A map of another version is refused at attach. */
-export const LAYOUT_VERSION = 3
+export const LAYOUT_VERSION = 4
 
 /** Words in a cache line of 64 bytes. */
 export const LINE_WORDS = 16
@@ -160,6 +160,8 @@ export const CPU = {
   currentFunction: 51,
   currentVector: 53,
   interruptsOff: 54,
+  /** How often this CPU was seen to take interrupts, for lockup detectors. The owner writes. */
+  signs: 56,
   /** Stop-machine: the last state word this CPU has acknowledged. The owner writes. */
   stopAck: 57,
   /** The last flush request that this CPU has answered. The owner writes. */

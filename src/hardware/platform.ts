@@ -97,6 +97,8 @@ export interface Platform {
   warn(message: string): void
   /** Calls back when this thread is about to end in good order; gives a function that undoes it. */
   onThreadExit(callback: () => void): () => void
+  /** Whether observers outside the library wait for an event. */
+  isObserved(event: string): boolean
   /** Publishes an event for observers outside the library (diagnostics channels on Node). */
   publish(event: string, details: object): void
 }

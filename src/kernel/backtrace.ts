@@ -63,7 +63,11 @@ export class Backtrace {
   }
 
   toString(): string {
-    return this.cpus.map(describe).join('\n')
+    const withStack = (report: CpuBacktrace): string[] => [describeBacktrace(report), report.stack]
+    return this.cpus
+      .flatMap(withStack)
+      .filter((text) => text !== '')
+      .join('\n')
   }
 }
 
@@ -281,9 +285,9 @@ function pendingVectors(memory: MachineMemory, cpu: number): number[] {
   return vectors
 }
 
-/** One CPU in words. */
-function describe(report: CpuBacktrace): string {
-  const { cpu, activity, state, irqsDisabled, vector, functionName, pending, stack } = report
+/** One CPU in a line, without its stack. */
+export function describeBacktrace(report: CpuBacktrace): string {
+  const { cpu, activity, state, irqsDisabled, vector, functionName, pending } = report
   const facts = [
     `CPU ${cpu}: ${activity}${activity === 'silent' ? ', did not answer' : ''}`,
     activity === state || activity === 'idle' ? '' : `state ${state}`,
@@ -292,6 +296,5 @@ function describe(report: CpuBacktrace): string {
     functionName === undefined ? '' : `running "${functionName}"`,
     pending.length === 0 ? '' : `pending ${pending.join(' ')}`,
   ]
-  const line = facts.filter((fact) => fact !== '').join(', ')
-  return stack === '' ? line : `${line}\n${stack}`
+  return facts.filter((fact) => fact !== '').join(', ')
 }

@@ -106,6 +106,7 @@ export function createMachineOn(
   memory.setCpu(HEADER.onlineMask, BOOT_CPU)
   kernel.cpu.localIrqEnable()
   kernel.idle.start()
+  kernel.lockup.start()
   const boot: BootPart = {
     hotplug,
     startThread: (ticket, transfer) => {

@@ -24,6 +24,13 @@ export interface MachineOptions {
   /** After how many milliseconds a waiting call is reported as stuck. Default 5,000. */
   readonly watchdogMs?: number
   /**
+   * After how many milliseconds a thread that has come to neither its event loop nor a safepoint is
+   * reported as stuck, as `soft`, on every thread that listens. Default 20,000. Infinity: never.
+   */
+  readonly softLockupMs?: number
+  /** The same of a CPU that has interrupts off and takes none, as `hard`. Default 10,000. */
+  readonly hardLockupMs?: number
+  /**
    * After how many milliseconds a call or a flush that is not answered is delivered by force, if what
    * it would run is interrupt-safe. Default Infinity: never. Throws `IPI_NO_FORCED_ENTRY` where there
    * is nothing of the kind.
@@ -63,6 +70,9 @@ const DEFAULTS = {
   timeoutMs: 30_000,
   bootTimeoutMs: 10_000,
   watchdogMs: 5_000,
+  // As `watchdog_thresh`: the soft limit is twice the hard one.
+  softLockupMs: 20_000,
+  hardLockupMs: 10_000,
   haltPollMs: 0.2,
   forceAfterMs: Infinity,
   slotCount: 64,
@@ -87,6 +97,8 @@ export function sharedOptions(options: MachineOptions): SharedOptions {
     watchdogMs: duration('watchdogMs', options.watchdogMs ?? DEFAULTS.watchdogMs),
     haltPollMs: duration('haltPollMs', options.haltPollMs ?? DEFAULTS.haltPollMs),
     forceAfterMs: checkForceAfter(options.forceAfterMs ?? DEFAULTS.forceAfterMs),
+    softLockupMs: lockupLimit('softLockupMs', options.softLockupMs ?? DEFAULTS.softLockupMs),
+    hardLockupMs: lockupLimit('hardLockupMs', options.hardLockupMs ?? DEFAULTS.hardLockupMs),
   }
 }
 
@@ -136,6 +148,17 @@ export function checkForceAfter(forceAfterMs: number): number {
   throw new IpiError(
     'IPI_INVALID_ARGUMENT',
     `forceAfterMs is milliseconds >= 1 or Infinity, got ${String(forceAfterMs)}`,
+  )
+}
+
+/** Below some milliseconds every collection of garbage would be a lockup. */
+const LOCKUP_MS_MIN = 10
+
+function lockupLimit(name: string, value: number): number {
+  if (typeof value === 'number' && value >= LOCKUP_MS_MIN) return value
+  throw new IpiError(
+    'IPI_INVALID_ARGUMENT',
+    `${name} is milliseconds >= ${LOCKUP_MS_MIN} or Infinity, got ${String(value)}`,
   )
 }
 

@@ -18,6 +18,7 @@ import { IdleLoop } from './idle.ts'
 import { Idt } from './idt.ts'
 import type { SharedOptions } from './protocol.ts'
 import { LocalTimer } from './local-timer.ts'
+import { LockupDetector, type Lockup, type LockupListener } from './lockup.ts'
 import { Nmi } from './nmi.ts'
 import { OutgoingCalls } from './outgoing-calls.ts'
 import { Rescheduler } from './resched.ts'
@@ -31,7 +32,10 @@ import { Tlb } from './tlb.ts'
 import { Values } from './values.ts'
 import { VECTOR } from './vectors.ts'
 import { Waits } from './wait.ts'
-import { Watchdog, type StuckReport } from './watchdog.ts'
+import { Watchdog, type StuckCall, type WatchdogListener } from './watchdog.ts'
+
+/** Somebody waits for too long, or does not look up: `kind` says what. */
+export type StuckReport = StuckCall | Lockup
 
 /** What a machine tells those who listen. */
 export interface MachineEvents {
@@ -41,7 +45,10 @@ export interface MachineEvents {
   offline: { readonly cpu: number }
   /** A CPU's thread ended without leaving. */
   died: { readonly cpu: number; readonly error: unknown }
-  /** A call waits for longer than `watchdogMs`; `unstuck` when it ended after all. */
+  /**
+   * `call`: a call of this CPU waits for longer than `watchdogMs`. `soft`, `hard`: another CPU has not
+   * looked up for `softLockupMs`, `hardLockupMs`. Once; `unstuck` when it has ended after all.
+   */
   stuck: StuckReport
   unstuck: StuckReport
   /** A handler of this CPU threw, and nobody waited for its result. */
@@ -73,6 +80,7 @@ export class Kernel {
   readonly watchdog: Watchdog
   readonly idle: IdleLoop
   readonly backtrace: NmiBacktrace
+  readonly lockup: LockupDetector
 
   constructor(
     memory: MachineMemory,
@@ -128,26 +136,41 @@ export class Kernel {
     this.tlb = new Tlb(cpu, this.senders)
     this.stop = new MultiCpuStop(cpu)
     this.timer = new LocalTimer(cpu)
-    this.watchdog = this.#makeWatchdog(options.watchdogMs)
     this.idle = new IdleLoop(cpu, this.rescheduler, this.waits, {
       ownsThread: id !== 0,
       haltPollMs: options.haltPollMs,
     })
     this.backtrace = new NmiBacktrace(this)
+    const listener = this.#stuckListener()
+    this.watchdog = new Watchdog(
+      cpu,
+      this.outgoing,
+      this.functions,
+      this.senders,
+      options.watchdogMs,
+      listener,
+    )
+    this.lockup = new LockupDetector({
+      cpu,
+      forced: this.forced,
+      backtrace: this.backtrace,
+      limits: options,
+      listener,
+    })
     this.#join()
   }
 
-  #makeWatchdog(limitMs: number): Watchdog {
-    return new Watchdog(this.cpu, this.outgoing, this.functions, this.senders, limitMs, {
-      stuck: (report) => {
-        this.cpu.platform.publish('stuck', report)
-        this.events.emit('stuck', report)
-      },
-      unstuck: (report) => {
-        this.cpu.platform.publish('unstuck', report)
-        this.events.emit('unstuck', report)
-      },
-    })
+  #stuckListener(): WatchdogListener & LockupListener {
+    const { platform } = this.cpu
+    const tell = (event: 'stuck' | 'unstuck', report: StuckReport): void => {
+      platform.publish(event, report)
+      this.events.emit(event, report)
+    }
+    return {
+      isListening: () => this.events.has('stuck') || platform.isObserved('stuck'),
+      stuck: (report) => tell('stuck', report),
+      unstuck: (report) => tell('unstuck', report),
+    }
   }
 
   /** Binds the parts that call each other. */
@@ -161,6 +184,7 @@ export class Kernel {
       nmi: this.nmi,
     })
     this.cpu.handlers.attention = (bits) => {
+      this.lockup.sign()
       if ((bits & ATTENTION.completion) !== 0) this.book.takeCompletions()
       if ((bits & ATTENTION.wake) !== 0 && this.book.sweep()) this.#standInForTheDead()
       this.waits.recheck()
@@ -206,6 +230,7 @@ export class Kernel {
   shutDown(reason: Error): void {
     this.forced.close()
     this.watchdog.stop()
+    this.lockup.stop()
     this.escalation.stop()
     this.timer.stop()
     // What has been answered already is still told; nothing else will be.

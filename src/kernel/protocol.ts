@@ -24,6 +24,8 @@ export interface SharedOptions {
   readonly watchdogMs: number
   readonly haltPollMs: number
   readonly forceAfterMs: number
+  readonly softLockupMs: number
+  readonly hardLockupMs: number
 }
 
 /** A hotplug state as a late joiner replays it: a function by name, and its argument. */

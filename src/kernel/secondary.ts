@@ -88,6 +88,7 @@ export class Secondary {
     wake(cpu, BOOT_CPU)
     cpu.localIrqEnable()
     this.#kernel.idle.start()
+    this.#kernel.lockup.start()
     this.#onOnline()
   }
 

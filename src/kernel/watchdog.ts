@@ -14,7 +14,8 @@ import type { OutgoingCalls } from './outgoing-calls.ts'
 import { VECTOR } from './vectors.ts'
 
 /** A call that has waited for longer than `watchdogMs`. */
-export interface StuckReport {
+export interface StuckCall {
+  readonly kind: 'call'
   /** The CPU that waits. */
   readonly cpu: number
   /** The CPUs that have not answered, ascending. */
@@ -29,8 +30,8 @@ export interface StuckReport {
 
 /** What the watchdog tells, and to whom. */
 export interface WatchdogListener {
-  stuck(report: StuckReport): void
-  unstuck(report: StuckReport): void
+  stuck(report: StuckCall): void
+  unstuck(report: StuckCall): void
 }
 
 /** Watches the calls of one CPU. Costs nothing while none is out. */
@@ -41,7 +42,7 @@ export class Watchdog {
   readonly #senders: IpiSenders
   readonly #limitMs: number
   readonly #listener: WatchdogListener
-  readonly #reported = new Map<OpenCall, StuckReport>()
+  readonly #reported = new Map<OpenCall, StuckCall>()
   #timer: Timer | undefined
   #lastLook = 0
 
@@ -99,7 +100,8 @@ export class Watchdog {
 
   #report(entry: OpenCall, now: number): void {
     const targets = entry.call.late()
-    const report: StuckReport = {
+    const report: StuckCall = {
+      kind: 'call',
       cpu: this.#cpu.id,
       targets,
       functionName: entry.call.record.name,

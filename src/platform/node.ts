@@ -1,6 +1,6 @@
 /** Node's side of the platform port: worker threads, message ports, timers, diagnostics channels. */
 
-import { channel } from 'node:diagnostics_channel'
+import { channel, type Channel } from 'node:diagnostics_channel'
 import { availableParallelism } from 'node:os'
 import { pathToFileURL } from 'node:url'
 import { isAbsolute } from 'node:path'
@@ -94,11 +94,16 @@ export function nodePlatform(threadScript: URL): Platform {
       process.once('exit', callback)
       return () => void process.off('exit', callback)
     },
+    isObserved: (event) => observersOf(event).hasSubscribers,
     publish: (event, details) => {
-      const observers = channel(`interprocessor:${event}`)
+      const observers = observersOf(event)
       if (observers.hasSubscribers) observers.publish(details)
     },
   }
+}
+
+function observersOf(event: string): Channel {
+  return channel(`interprocessor:${event}`)
 }
 
 /**

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { isIpiError, type StuckReport } from '../../src/index.ts'
+import { isIpiError, type StuckCall } from '../../src/index.ts'
 import { settled, until, WORD } from '../support/machine-board.ts'
 import { withMachine, type Bench } from '../support/machine-harness.ts'
 import { startTask } from '../support/machine-tasks.ts'
@@ -128,8 +128,8 @@ describe('what is not interrupt-safe', () => {
     withCpus(
       2,
       async ({ machine, board }) => {
-        const reports: StuckReport[] = []
-        machine.on('stuck', (report) => reports.push(report))
+        const reports: StuckCall[] = []
+        machine.on('stuck', (report) => void (report.kind === 'call' && reports.push(report)))
         const { result } = await startTask(1, loopUntil, WORD.done)
         await board.reached(WORD.entered)
         const call = machine.smpCallFunctionSingle(1, releaseUnsafely, 0, FORCE)

@@ -5,7 +5,7 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { StuckReport } from '../../src/kernel/watchdog.ts'
+import type { StuckCall } from '../../src/kernel/watchdog.ts'
 import { KernelBench } from '../support/kernel-bench.ts'
 import { recordCommands } from '../support/kernel-spies.ts'
 
@@ -18,10 +18,10 @@ function watched() {
   const kernel = bench.kernel(0)
   let clock = 5000
   kernel.cpu.platform.now = () => clock
-  const stuck: StuckReport[] = []
-  const unstuck: StuckReport[] = []
-  kernel.events.on('stuck', (report) => stuck.push(report))
-  kernel.events.on('unstuck', (report) => unstuck.push(report))
+  const stuck: StuckCall[] = []
+  const unstuck: StuckCall[] = []
+  kernel.events.on('stuck', (report) => void (report.kind === 'call' && stuck.push(report)))
+  kernel.events.on('unstuck', (report) => void (report.kind === 'call' && unstuck.push(report)))
   const pass = (ms: number): void => void (clock += ms)
   const lookAfter = (ms: number): void => {
     pass(ms)

@@ -62,6 +62,9 @@ describe('a machine that cannot be made', () => {
       ...['timeoutMs', 'bootTimeoutMs', 'watchdogMs', 'haltPollMs'].flatMap((name) =>
         [-1, Number.NaN, '5'].map((value) => ({ cpus: 1, [name]: value })),
       ),
+      ...['softLockupMs', 'hardLockupMs'].flatMap((name) =>
+        [0, 9, Number.NaN, '50'].map((value) => ({ cpus: 1, [name]: value })),
+      ),
     ]
     for (const options of wrong) {
       await provoked.rejects('IPI_INVALID_ARGUMENT', boot(options))

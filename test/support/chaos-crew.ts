@@ -43,7 +43,9 @@ export class Crew {
       this.#died++
       this.#checkEnd(error)
     })
-    machine.on('stuck', () => book.count('reported as stuck'))
+    machine.on('stuck', ({ kind }) => {
+      book.count(kind === 'call' ? 'reported as stuck' : 'found locked up')
+    })
   }
 
   /** Boots; resolves when every CPU is online and has its ledger. */

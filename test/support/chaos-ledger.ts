@@ -73,6 +73,7 @@ export const DEEDS = [
   'floods',
   'stops',
   'reported as stuck',
+  'found locked up',
 ] as const
 export type Deed = (typeof DEEDS)[number]
 

@@ -143,7 +143,13 @@ export class ExploredMachine {
     this.#watch = watch
     this.#down = down
     this.#shared = now(
-      rooms.config.sharedOptions({ watchdogMs: Infinity, haltPollMs: 0, ...options }),
+      rooms.config.sharedOptions({
+        watchdogMs: Infinity,
+        softLockupMs: Infinity,
+        hardLockupMs: Infinity,
+        haltPollMs: 0,
+        ...options,
+      }),
     )
     const memory = blank.clean()
     this.words = memory.words

@@ -63,6 +63,7 @@ export class ExploredThread {
       isCloneable: () => true,
       warn: () => undefined,
       onThreadExit: () => () => undefined,
+      isObserved: () => false,
       publish: () => undefined,
     }
   }
