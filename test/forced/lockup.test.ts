@@ -10,7 +10,7 @@ import { nodePlatform } from '../../src/platform/node.ts'
 import { THREAD_SCRIPT } from '../../src/worker.ts'
 import { namedLoop, namedLoopOff, namedWait, waitInHandler } from '../support/forced-tasks.ts'
 import { beQuiet, loopUntilSet, pollLoopOff, QUIET, watchBoot } from '../support/lockup-tasks.ts'
-import { Board, settled, until, WORD } from '../support/machine-board.ts'
+import { Board, DEADLINE_MS, settled, until, WORD } from '../support/machine-board.ts'
 import { withAdopted, withMachine, type Bench } from '../support/machine-harness.ts'
 import { setBoard, startTask } from '../support/machine-tasks.ts'
 
@@ -141,7 +141,8 @@ describe('a CPU is found stuck', () => {
       const { result } = await startTask(1, watchBoot)
       await board.reached(WORD.entered)
       ;(function busyMain() {
-        while (board.get(WORD.done) === 0);
+        const end = performance.now() + DEADLINE_MS
+        while (board.get(WORD.done) === 0 && performance.now() < end);
       })()
       const [stuck, unstuck] = await settled(result, 'the reports')
       assert.deepEqual([stuck!.kind, stuck!.cpu, stuck!.foundBy], ['soft', 0, 1])
@@ -258,18 +259,20 @@ describe('nothing is told', () => {
     ))
 })
 
-test('it ends with the death of the thread, and with its leaving by force', () =>
-  withAdopted({ cpus: 3, tasks: TASKS, ...LIMITS }, async ({ machine, kill }) => {
+test('it ends with the death of the thread, with its leaving by force, and with the machine', () =>
+  withAdopted({ cpus: 4, tasks: TASKS, ...LIMITS }, async ({ machine, kill }) => {
     const reports = new Reports(machine)
-    // The result of neither will come.
-    await startTask(1, loopUntilSet, WORD.free)
-    await startTask(2, loopUntilSet, WORD.free)
-    await Promise.all([reports.found(1), reports.found(2)])
+    // No result of theirs will come.
+    for (const cpu of [1, 2, 3]) await startTask(cpu, loopUntilSet, WORD.free)
+    await Promise.all([1, 2, 3].map((cpu) => reports.found(cpu)))
     await kill(1)
     assert.ok((await reports.ended(1)).lastedMs >= LIMIT_MS)
     await machine.cpuDown(2, { force: true, timeoutMs: 50 })
     await reports.ended(2)
-    assert.equal(reports.stuck.length, 2)
+    await machine.close()
+    const told = reports.unstuck.map(({ cpu }) => cpu)
+    assert.deepEqual(told, [1, 2, 3])
+    assert.equal(reports.stuck.length, 3)
   }))
 
 test('without forced entry it is found without a stack, and the report says why', async () => {
