@@ -4,6 +4,7 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError, InvalidArgumentError } from 'commander'
 import { SmpCallError } from '../index.ts'
+import { backtrace, type BacktraceOptions } from './backtrace.ts'
 import { call, type CallOptions } from './call.ts'
 import { demo, type DemoOptions } from './demo.ts'
 import { CPU_COUNT_MAX, CPU_COUNT_MIN, defaultCpuCount } from './demo/limits.ts'
@@ -15,6 +16,9 @@ const STATUS = { success: 0, failure: 1, usage: 2 } as const
 const CPUS_MAX = 256
 const TIMEOUT_MS_MAX = 0x7fffffff
 const TIMEOUT_MS_DEFAULT = 30_000
+/** The most that Linux numbers processes, and how long threads get to answer: V8 may need two seconds. */
+const PID_MAX = 2 ** 22
+const BACKTRACE_MS_DEFAULT = 5000
 
 async function run(args: readonly string[]): Promise<number> {
   let status: number = STATUS.success
@@ -68,6 +72,27 @@ async function run(args: readonly string[]): Promise<number> {
         status = await call(module, name, json, options)
       },
     )
+
+  program
+    .command('backtrace')
+    .description('say what every thread of another Node process does right now; Linux only')
+    .argument('<pid>', 'the number of the process', integer(1, PID_MAX))
+    .option(
+      '--timeout-ms <ms>',
+      'how long to wait for the process, and for each thread',
+      integer(1, TIMEOUT_MS_MAX),
+      BACKTRACE_MS_DEFAULT,
+    )
+    .addHelpText(
+      'after',
+      '\nThe process gets SIGUSR1, by which Node opens the port of its debugger; the threads are\n' +
+        'asked there, busy or not, and the port is closed. A debugger that is open already is used\n' +
+        'and stays open. A process that listens to SIGUSR1 itself takes it as its own.\n\n' +
+        'Exit status: 0 if every thread answered, 1 if one did not, 2 if the process cannot be asked.',
+    )
+    .action(async (pid: number, options: BacktraceOptions) => {
+      status = await backtrace(pid, options)
+    })
 
   try {
     await program.parseAsync(args, { from: 'user' })

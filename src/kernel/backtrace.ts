@@ -63,12 +63,16 @@ export class Backtrace {
   }
 
   toString(): string {
-    const withStack = (report: CpuBacktrace): string[] => [describeBacktrace(report), report.stack]
-    return this.cpus
-      .flatMap(withStack)
-      .filter((text) => text !== '')
-      .join('\n')
+    return this.cpus.map(printBacktrace).join('\n')
   }
+}
+
+/** One CPU for somebody who has asked from outside the process. */
+export interface SeenCpu {
+  readonly cpu: number
+  readonly activity: CpuActivity
+  /** As a `Backtrace` prints it. */
+  readonly text: string
 }
 
 /** How to ask. */
@@ -128,6 +132,25 @@ export class NmiBacktrace {
     const result = this.#last.then(() => this.#run(mask, stack, timeoutMs))
     this.#last = result.catch(() => undefined)
     return result
+  }
+
+  /**
+   * What a debugger is told that has stopped this thread from outside the process and found `stack` in
+   * it: this CPU first, then the others that have or had a thread, as they look to it. Asks none of
+   * them, for all may be busy. Reads only; any context, and in the middle of anything.
+   */
+  look(stack: string): SeenCpu[] {
+    const { id, memory, irqsDisabled } = this.#cpu
+    const seen = [this.#judge(stack, !irqsDisabled, true)]
+    for (let cpu = 0; cpu < memory.cpuCount; cpu++) {
+      const isThere = this.#isPresent(cpu) || this.#stateOf(cpu) === CPU_STATE.dead
+      if (cpu !== id && isThere) seen.push(this.#lookAt(cpu))
+    }
+    return seen.map((report) => ({
+      cpu: report.cpu,
+      activity: report.activity,
+      text: printBacktrace(report),
+    }))
   }
 
   async #run(mask: CpuMask, ownStack: string, timeoutMs: number): Promise<Backtrace> {
@@ -222,6 +245,12 @@ export class NmiBacktrace {
     const { core, platform } = this.#cpu
     if (this.#isIdle()) return this.#report('', 'idle', interruptFlag)
     const stack = platform.forced?.captureStack(FRAMES_MAX) ?? ''
+    return this.#judge(stack, interruptFlag, core.path === 'forced')
+  }
+
+  /** What this CPU does, by the stack that was found in it, `isForced` if in the middle of anything. */
+  #judge(stack: string, interruptFlag: boolean, isForced: boolean): CpuBacktrace {
+    const { core } = this.#cpu
     const report = this.#report(stack, 'running', interruptFlag)
     if (core.state === CPU_STATE.stopped) return { ...report, activity: 'stopped' }
     if (core.state === CPU_STATE.halted || WAITING.test(stack)) {
@@ -230,7 +259,7 @@ export class NmiBacktrace {
     // Entered in the middle of the idle loop, which was looking for this very NMI, or of nothing at all.
     const isHandling = report.vector !== 0 || report.functionName !== undefined
     const isLooking = !isHandling && IDLING.test(stack) && !WORKING.test(stack)
-    if (isLooking || (core.path === 'forced' && stack === '')) {
+    if (isLooking || (isForced && stack === '')) {
       return { ...report, activity: 'idle', stack: '' }
     }
     return report
@@ -283,6 +312,11 @@ function pendingVectors(memory: MachineMemory, cpu: number): number[] {
     if (isSet || vector === single) vectors.push(vector)
   }
   return vectors
+}
+
+/** A CPU in words, and what it runs. */
+function printBacktrace(report: CpuBacktrace): string {
+  return [describeBacktrace(report), report.stack].filter((text) => text !== '').join('\n')
 }
 
 /** One CPU in a line, without its stack. */

@@ -10,6 +10,7 @@ import { MachineMemory } from '../hardware/machine-memory.ts'
 import { add, store } from '../hardware/memory.ts'
 import type { Platform, Thread } from '../hardware/platform.ts'
 import { setupLocalApic } from './apic-setup.ts'
+import type { SeenCpu } from './backtrace.ts'
 import {
   checkCpuCount,
   createMemory,
@@ -38,6 +39,8 @@ import { Secondary } from './secondary.ts'
 interface ThreadState {
   readonly functions: FunctionTable
   machine: Machine | undefined
+  /** Asked by `interprocessor backtrace`, in the middle of this thread: kernel/backtrace.ts. */
+  look: ((stack: string) => SeenCpu[]) | undefined
 }
 
 /** One per thread, even if two copies of this library are loaded in it. */
@@ -45,7 +48,11 @@ const STATE_KEY = Symbol.for('interprocessor.thread.1')
 
 function threadState(): ThreadState {
   const holder = globalThis as { [STATE_KEY]?: ThreadState }
-  return (holder[STATE_KEY] ??= { functions: new FunctionTable(), machine: undefined })
+  return (holder[STATE_KEY] ??= {
+    functions: new FunctionTable(),
+    machine: undefined,
+    look: undefined,
+  })
 }
 
 /**
@@ -68,6 +75,16 @@ export function thisMachine(): Machine {
     'IPI_NOT_BOOTED',
     'this thread belongs to no machine: boot() or createMachine() here, or attach() in a worker',
   )
+}
+
+function enterMachine(state: ThreadState, machine: Machine, kernel: Kernel): void {
+  state.machine = machine
+  state.look = (stack) => kernel.backtrace.look(stack)
+}
+
+function leaveMachine(state: ThreadState): void {
+  state.machine = undefined
+  state.look = undefined
 }
 
 /** Makes the memory and makes the calling thread CPU 0. */
@@ -121,8 +138,8 @@ export function createMachineOn(
     },
     adoptThread: (worker) => handTo(platform.adoptThread(worker)),
   }
-  const machine = new Machine(kernel, control, boot, () => (state.machine = undefined))
-  state.machine = machine
+  const machine = new Machine(kernel, control, boot, () => leaveMachine(state))
+  enterMachine(state, machine, kernel)
   return machine
 }
 
@@ -197,7 +214,7 @@ export async function attachOn(
   const secondary = new Secondary(kernel, ticket.hotplugStates, ticket.options.bootTimeoutMs)
   const leave = (): void => {
     forgetExit()
-    state.machine = undefined
+    leaveMachine(state)
     kernel.shutDown(new IpiError('IPI_MACHINE_CLOSED', `CPU ${ticket.cpu} has left the machine`))
     kernel.waits.pin(false)
   }
@@ -210,7 +227,7 @@ export async function attachOn(
     endThread()
   })
   const machine = new Machine(kernel, control, undefined, () => undefined)
-  state.machine = machine
+  enterMachine(state, machine, kernel)
   // An idle CPU has nothing that keeps its event loop turning: this does, until it leaves.
   kernel.waits.pin(true)
   try {

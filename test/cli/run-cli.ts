@@ -1,6 +1,6 @@
 // Runs the built command line as a user does, in a process of its own that must end by itself.
 
-import { spawn } from 'node:child_process'
+import { spawn, type ChildProcess } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -25,13 +25,21 @@ export type Run = {
 
 /** Runs the command with arguments, in a folder. */
 export function runCli(args: readonly string[], cwd = tmpdir()): Promise<Run> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [command, ...args], {
-      cwd,
-      stdio: ['ignore', 'pipe', 'pipe'],
-      // Coverage and the runner's own settings are for this process.
-      env: { ...process.env, NODE_OPTIONS: '', NODE_TEST_CONTEXT: undefined },
-    })
+  return startCli(args, cwd).ended
+}
+
+/** The same, for whoever has something to do with it meanwhile. */
+export function startCli(
+  args: readonly string[],
+  cwd = tmpdir(),
+): { readonly child: ChildProcess; readonly ended: Promise<Run> } {
+  const child = spawn(process.execPath, [command, ...args], {
+    cwd,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    // Coverage and the runner's own settings are for this process.
+    env: { ...process.env, NODE_OPTIONS: '', NODE_TEST_CONTEXT: undefined },
+  })
+  const ended = new Promise<Run>((resolve, reject) => {
     let stdout = ''
     let stderr = ''
     child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text))
@@ -43,6 +51,7 @@ export function runCli(args: readonly string[], cwd = tmpdir()): Promise<Run> {
       resolve({ status, stdout, stderr, endedByItself: signal === null })
     })
   })
+  return { child, ended }
 }
 
 /** A folder with modules of a user in it, removed at the end of the block. */
