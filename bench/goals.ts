@@ -67,6 +67,13 @@ export const GOALS: readonly Goal[] = [
     limit: node === 22 ? 1.1 : 0.5,
   },
   {
+    what: 'forced entry into a busy loop',
+    than: 'bare inspector message',
+    row: 'NMI into a busy loop',
+    value: 'ratio',
+    limit: 1.3,
+  },
+  {
     what: 'safepoint with nothing pending',
     than: 'the same loop without it',
     row: 'cpu.poll() with nothing pending',

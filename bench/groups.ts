@@ -3,6 +3,7 @@
 import { group as costs } from './costs.ts'
 import * as everyone from './everyone.ts'
 import * as oneWay from './one-way.ts'
+import { group as forced } from './forced.ts'
 import { group as polling } from './polling.ts'
 import { group as promises } from './promises.ts'
 import { group as safepoint } from './safepoint.ts'
@@ -18,6 +19,7 @@ export const GROUPS = {
   'all-sleeping': everyone.sleeping,
   'all-polling': everyone.polling,
   promises,
+  forced,
   costs,
 } satisfies Record<string, Group>
 

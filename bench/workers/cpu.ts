@@ -106,6 +106,29 @@ export const stampBell = sharedFunction('bench.stampBell', () => {
   arm()
 })
 
+/** Stamps the arrival of each NMI, and bare of each message that evaluates `benchStamp()`. */
+export const stampNmi = sharedFunction('bench.stampNmi', () => {
+  thisMachine().registerNmiHandler('bench.stamp', () => scratch.stamp())
+  Reflect.set(globalThis, 'benchStamp', () => scratch.stamp())
+})
+
+/** A loop that does not look up, with a call in each turn so that V8 does. */
+export const loopUntilDone = sharedFunction('bench.loopUntilDone', () => {
+  const { words } = scratch
+  while (Atomics.load(words, WORD.done) === 0);
+})
+
+/** Times arithmetic that nothing interrupts, and leaves the times in the scratch memory. */
+export const hotLoops = sharedFunction('bench.hotLoops', (samples: number) => {
+  for (let sample = 0; sample < samples; sample++) {
+    const start = performance.now()
+    let x = sample
+    for (let i = 0; i < 1_000_000; i++) x = (Math.imul(x, 1664525) + 1013904223) | 0
+    // The result is used, so the loop stays.
+    scratch.times[sample] = (performance.now() - start) * 1e6 + (x === 0 ? 1 : 0)
+  }
+})
+
 /** Turns this thread's event loop for as long as told to. */
 export const turnLoop = sharedFunction('bench.turnLoop', (on: boolean) => {
   const turn = (): void => {
