@@ -17,7 +17,6 @@
  */
 
 import type * as Inspector from 'node:inspector'
-import { setFlagsFromString } from 'node:v8'
 import { isMainThread, type Worker } from 'node:worker_threads'
 import type { ForcedEntryPort, Thread } from '../hardware/platform.ts'
 import { wait } from '../hardware/memory.ts'
@@ -130,7 +129,8 @@ export class NodeForcedEntry implements ForcedEntryPort {
 
   pollEveryLoop(): void {
     const [major] = process.versions.node.split('.')
-    if (Number(major) >= UNROLLING_NODE) setFlagsFromString('--no-turboshaft-loop-unrolling')
+    if (Number(major) >= UNROLLING_NODE)
+      process.getBuiltinModule('node:v8').setFlagsFromString('--no-turboshaft-loop-unrolling')
   }
 
   accept(enter: () => void, relay: (cpu: number) => void): () => void {
