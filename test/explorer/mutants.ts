@@ -27,6 +27,20 @@ function mutant(
   return { name, found, edits: edits.map(([file, from, to]) => ({ file, from, to })) }
 }
 
+/** A send as an xAPIC without care has it: the destination, something else, the command. */
+const IN_TWO_WRITES = [
+  'kernel/send.js',
+  'this.#cpu.apic.sendCommand(destination, prepareIcr(0, vector));',
+  'this.#cpu.apic.write(0x310, destination << 24);\n        this.#onlineCount();\n        this.#cpu.apic.write(APIC_ICR, prepareIcr(0, vector));',
+] as const
+
+/** An NMI handler that sends, and leaves its destination behind. */
+const NMI_WRITES_ICR2 = [
+  'kernel/smp-interrupts.js',
+  'cpu.count(EVENT.nmi);',
+  'cpu.count(EVENT.nmi);\n        apic.write(0x310, 0);',
+] as const
+
 export const MUTANTS: readonly Mutant[] = [
   mutant('sleeps without a look at what was posted', 'halts while an interrupt comes', [
     'hardware/core.js',
@@ -243,11 +257,7 @@ export const MUTANTS: readonly Mutant[] = [
   mutant(
     'writes destination and command apart, with interrupts on',
     'a handler sends in the middle of a send (flat)',
-    [
-      'kernel/send.js',
-      'this.#cpu.apic.sendCommand(destination, prepareIcr(0, vector));',
-      'this.#cpu.apic.write(0x310, destination << 24);\n        this.#onlineCount();\n        this.#cpu.apic.write(APIC_ICR, prepareIcr(0, vector));',
-    ],
+    IN_TWO_WRITES,
     [
       'kernel/send.js',
       'const send = (bits, vector) => {\n            const flags = this.#cpu.localIrqSave();',
@@ -257,16 +267,8 @@ export const MUTANTS: readonly Mutant[] = [
   mutant(
     'sends from an NMI handler, and does not put the destination back',
     'an NMI comes in the middle of a send (flat)',
-    [
-      'kernel/send.js',
-      'this.#cpu.apic.sendCommand(destination, prepareIcr(0, vector));',
-      'this.#cpu.apic.write(0x310, destination << 24);\n        this.#onlineCount();\n        this.#cpu.apic.write(APIC_ICR, prepareIcr(0, vector));',
-    ],
-    [
-      'kernel/smp-interrupts.js',
-      'cpu.count(EVENT.nmi);',
-      'cpu.count(EVENT.nmi);\n        apic.write(0x310, 0);',
-    ],
+    IN_TWO_WRITES,
+    NMI_WRITES_ICR2,
   ),
   mutant('ends an interrupt that an NMI does not owe', 'an NMI comes in the middle of a handler', [
     'kernel/smp-interrupts.js',
@@ -391,11 +393,7 @@ export const MUTANTS: readonly Mutant[] = [
   mutant(
     'writes destination and command apart, with interrupts on (bigsmp)',
     'a handler sends in the middle of a send (bigsmp)',
-    [
-      'kernel/send.js',
-      'this.#cpu.apic.sendCommand(destination, prepareIcr(0, vector));',
-      'this.#cpu.apic.write(0x310, destination << 24);\n        this.#onlineCount();\n        this.#cpu.apic.write(APIC_ICR, prepareIcr(0, vector));',
-    ],
+    IN_TWO_WRITES,
     [
       'kernel/send.js',
       'sendCpu: (cpu, vector) => {\n                const flags = this.#cpu.localIrqSave();',
@@ -414,16 +412,8 @@ export const MUTANTS: readonly Mutant[] = [
   mutant(
     'sends from an NMI handler, and does not put the destination back (bigsmp)',
     'an NMI comes in the middle of a send (bigsmp)',
-    [
-      'kernel/send.js',
-      'this.#cpu.apic.sendCommand(destination, prepareIcr(0, vector));',
-      'this.#cpu.apic.write(0x310, destination << 24);\n        this.#onlineCount();\n        this.#cpu.apic.write(APIC_ICR, prepareIcr(0, vector));',
-    ],
-    [
-      'kernel/smp-interrupts.js',
-      'cpu.count(EVENT.nmi);',
-      'cpu.count(EVENT.nmi);\n        apic.write(0x310, 0);',
-    ],
+    IN_TWO_WRITES,
+    NMI_WRITES_ICR2,
   ),
   mutant(
     'lets a forced entry in while it takes an interrupt',

@@ -129,14 +129,17 @@ export const answerTo = (info: unknown): string => `${String(info)} done`
 /** Shares a function with all CPUs; gives what it was called with, in order. */
 export function sharing(machine: ExploredMachine): unknown[] {
   const calls: unknown[] = []
-  for (const { functions } of machine.kernels) {
-    const f = (info: unknown): string => {
-      calls.push(info)
-      return answerTo(info)
-    }
-    now(functions.register('f', f))
-  }
+  for (const kernel of machine.kernels) share(kernel, calls)
   return calls
+}
+
+/** Shares it with one CPU more. */
+export function share({ functions }: Kernel, calls: unknown[]): void {
+  const f = (info: unknown): string => {
+    calls.push(info)
+    return answerTo(info)
+  }
+  now(functions.register('f', f))
 }
 
 /** Halts until something holds, as one should: nothing comes between the look and the halt. */
@@ -162,4 +165,52 @@ export function* outcome(call: () => KernelCall): Generator<Access, string, numb
     if (code === undefined) throw error
     return code
   }
+}
+
+/** The end of a CPU that may die: in a word, for those who wait until it is known. */
+export interface Fate {
+  /** The last act of its program, if it lives. */
+  readonly ends: () => Generator<Access, void, number>
+  /** Spins until it has ended or is dead; then buries it, if it is. Gives which, as `DIED` or `ENDED`. */
+  readonly known: (by: Kernel) => Generator<Access, number, number>
+  readonly onDeath: () => void
+  /** Whether it had died before it ended. */
+  readonly hasDied: () => boolean
+}
+
+/** What becomes of a CPU. */
+export const DIED = 1
+const ENDED = 2
+
+/** Watches over a CPU that may die; CPU 0 has the word. One that dies after its end is buried later. */
+export function fateOf(machine: ExploredMachine, cpu: number): Fate {
+  const at = machine.kernels[0]!.cpu.page + WORK
+  let died = false
+  return {
+    ends: function* () {
+      yield bus().store(at, ENDED)
+    },
+    known: function* (by) {
+      let fate = 0
+      while ((fate = yield bus().load(at)) === 0) yield* go(by.cpu.cpuRelax())
+      if (fate === DIED) yield* machine.bury(by, cpu)
+      return fate
+    },
+    onDeath: () => {
+      died = machine.words[at] === 0
+      if (died) machine.write(at, DIED)
+      else machine.buryLater(cpu)
+    },
+    hasDied: () => died,
+  }
+}
+
+/** An address space that some CPUs use. */
+export function spaceOf(machine: ExploredMachine, ...cpus: number[]): number {
+  let mm = 0
+  for (const { tlb, cpu } of machine.kernels) {
+    mm = now(tlb.findMm('space'))
+    if (cpus.includes(cpu.id)) now(tlb.switchMm(mm))
+  }
+  return mm
 }

@@ -11,7 +11,7 @@ import { expectBalancedBooks } from '../support/machine-books.ts'
 import { withAdopted } from '../support/machine-harness.ts'
 import { PROGRESS, STOP, useSpace, work } from '../support/machine-load-tasks.ts'
 import { startTask, whoAmI } from '../support/machine-tasks.ts'
-import { random } from '../support/random.ts'
+import { mulberry32 } from '../../src/testing/strategies/random.ts'
 
 const entry = new URL('../support/machine-load-tasks.js', import.meta.url)
 const seed = Number(process.env['MACHINE_SEED'] ?? Math.floor(Math.random() * 2 ** 31))
@@ -25,7 +25,7 @@ describe(`threads end at random while all work (MACHINE_SEED=${seed})`, () => {
     test(`${kills} deaths, ${callDriver}: whoever lives goes on`, async (t) => {
       const options = { cpus: CPUS, tasks: entry, callDriver, slotCount: 16 }
       await withAdopted(options, async ({ machine, board, kill, adopt }) => {
-        const draw = random(seed)
+        const draw = mulberry32(seed)
         const working = new Map<number, Promise<number>>()
         const start = async (cpu: number): Promise<void> => {
           const info = { seed: seed + cpu, mayBlock: cpu !== 0 }

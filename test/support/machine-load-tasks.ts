@@ -4,7 +4,7 @@ import { isIpiError, thisMachine, type CallOptions, type Machine } from '../../s
 import { board, defineTask, echo, whoAmI } from './machine-tasks.ts'
 import { WORD } from './machine-board.ts'
 import { useSpace, SPACE, ADDRESS } from './machine-death-tasks.ts'
-import { random } from './random.ts'
+import { mulberry32 } from '../../src/testing/strategies/random.ts'
 
 export { useSpace }
 
@@ -80,7 +80,7 @@ export const work = defineTask(
   'work',
   async ({ seed, mayBlock = true }: { seed: number; mayBlock?: boolean }) => {
     const machine = thisMachine()
-    const draw = random(seed)
+    const draw = mulberry32(seed)
     let operations = 0
     for (; board().get(STOP) === 0; operations++) {
       try {

@@ -1,22 +1,13 @@
 /** Pseudo-random numbers that a seed repeats. */
 
-/** mulberry32: numbers from 0 to less than 1. */
-export function random(seed: number): () => number {
-  let state = seed | 0
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let t = Math.imul(state ^ (state >>> 15), 1 | state)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 0x1_0000_0000
-  }
-}
+import { mulberry32 } from '../../src/testing/strategies/random.ts'
 
 /** What one draws with such numbers. */
 export class Dice {
   readonly #draw: () => number
 
   constructor(seed: number) {
-    this.#draw = random(seed)
+    this.#draw = mulberry32(seed)
   }
 
   /** An integer from 0 to less than `end`. */

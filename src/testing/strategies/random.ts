@@ -3,16 +3,20 @@
 import type { Choice, Execution } from '../execution.ts'
 import { countSteps, type Strategy } from '../strategy.ts'
 
-/** A small generator for run `run` of a seed (mulberry32): the same numbers everywhere. */
-export function seededRandom(seed: number, run: number): () => number {
-  // Runs of one seed are far from those of the next.
-  let state = (Math.imul(seed, 0x9e3779b1) + run) | 0
+/** Pseudo-random numbers from 0 to less than 1, the same everywhere (mulberry32). */
+export function mulberry32(seed: number): () => number {
+  let state = seed | 0
   return () => {
     state = (state + 0x6d2b79f5) | 0
     let t = Math.imul(state ^ (state >>> 15), 1 | state)
     t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
     return ((t ^ (t >>> 14)) >>> 0) / 0x1_0000_0000
   }
+}
+
+/** Numbers for run `run` of a seed. Runs of one seed are far from those of the next. */
+export function seededRandom(seed: number, run: number): () => number {
+  return mulberry32(Math.imul(seed, 0x9e3779b1) + run)
 }
 
 /** Each step with the same chance, and seldom something else. */

@@ -1,9 +1,16 @@
 /** Calls: each runs once, and whoever waits for it hears of it. */
 
 import type { IpiError } from '../../../src/base/errors.ts'
+import type { Kernel } from '../../../src/kernel/kernel.ts'
 import { VECTOR } from '../../../src/kernel/vectors.ts'
 import type { Access } from '../../../src/testing.ts'
-import { awaits, go, now, type KernelProgram } from '../../support/explorer-machine.ts'
+import {
+  awaits,
+  go,
+  now,
+  type ExploredMachine,
+  type KernelProgram,
+} from '../../support/explorer-machine.ts'
 import {
   answerTo,
   bus,
@@ -17,7 +24,30 @@ import {
   sends,
   sharing,
   type KernelScenario,
+  type Story,
 } from '../scenario.ts'
+
+/** CPU 1 leaves while CPU 0 calls it with 7, in one form or the other. */
+const leaving =
+  (call: (kernel: Kernel) => KernelCall) =>
+  (machine: ExploredMachine): Story => {
+    const calls = sharing(machine)
+    let end = ''
+    return {
+      programs: [
+        function* (kernel) {
+          end = yield* outcome(() => call(kernel))
+        },
+        (kernel) => machine.leave(kernel),
+      ],
+      atEnd: () =>
+        expect(
+          (end === 'answer 7 done' && calls.length === 1) ||
+            (end === 'IPI_CPU_OFFLINE' && calls.length === 0),
+          () => `${end}, ran ${calls.length} times`,
+        ),
+    }
+  }
 
 const callers = (['queue', 'callData'] as const).flatMap((callDriver) => [
   scenario(
@@ -69,28 +99,7 @@ const callers = (['queue', 'callData'] as const).flatMap((callDriver) => [
     `leaves while another asks it (${callDriver})`,
     1,
     2,
-    (machine) => {
-      const calls = sharing(machine)
-      let end = ''
-      return {
-        programs: [
-          function* ({ calls: family }) {
-            try {
-              end = `answer ${String(yield* go(family.singleSync(1, 'f', 7)))}`
-            } catch (error) {
-              end = (error as IpiError).code
-            }
-          },
-          (kernel) => machine.leave(kernel),
-        ],
-        atEnd: () =>
-          expect(
-            (end === 'answer 7 done' && calls.length === 1) ||
-              (end === 'IPI_CPU_OFFLINE' && calls.length === 0),
-            () => `${end}, ran ${calls.length} times`,
-          ),
-      }
-    },
+    leaving(({ calls: family }) => go(family.singleSync(1, 'f', 7))),
     { callDriver },
   ),
 ])
@@ -149,24 +158,7 @@ const awaiters = (['queue', 'callData'] as const).flatMap((callDriver) => [
     `leaves while another awaits it (${callDriver})`,
     1,
     2,
-    (machine) => {
-      const calls = sharing(machine)
-      let end = ''
-      return {
-        programs: [
-          function* ({ calls: family }) {
-            end = yield* outcome(() => awaits(family.single(1, 'f', 7)))
-          },
-          (kernel) => machine.leave(kernel),
-        ],
-        atEnd: () =>
-          expect(
-            (end === 'answer 7 done' && calls.length === 1) ||
-              (end === 'IPI_CPU_OFFLINE' && calls.length === 0),
-            () => `${end}, ran ${calls.length} times`,
-          ),
-      }
-    },
+    leaving(({ calls: family }) => awaits(family.single(1, 'f', 7))),
     { callDriver },
   ),
   scenario(

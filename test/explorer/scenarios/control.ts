@@ -13,6 +13,7 @@ import {
   outcome,
   scenario,
   sharing,
+  spaceOf,
   type KernelCall,
   type KernelScenario,
   WORK,
@@ -187,11 +188,7 @@ export const CONTROL: readonly KernelScenario[] = [
       const controls = machine.controls()
       const calls = sharing(machine)
       const ends: string[] = []
-      let mm = 0
-      for (const { tlb } of machine.kernels) {
-        mm = now(tlb.findMm('space'))
-        now(tlb.switchMm(mm))
-      }
+      const mm = spaceOf(machine, 0, 1)
       return {
         programs: [
           function* () {
@@ -214,11 +211,7 @@ export const CONTROL: readonly KernelScenario[] = [
   scenario(['E-16'], 'two flush one space', 1, 2, (machine) => {
     const controls = machine.controls()
     const ends: string[] = []
-    let mm = 0
-    for (const { tlb } of machine.kernels) {
-      mm = now(tlb.findMm('space'))
-      now(tlb.switchMm(mm))
-    }
+    const mm = spaceOf(machine, 0, 1)
     const flushing: KernelProgram = function* ({ cpu }) {
       ends.push(yield* outcome(() => go(controls[cpu.id]!.flushSync(mm, 0x1000))))
     }

@@ -1,19 +1,31 @@
 /** Coming up, leaving and dying. */
 
 import type { IpiError } from '../../../src/base/errors.ts'
-import { awaits, go, now } from '../../support/explorer-machine.ts'
+import type { Kernel } from '../../../src/kernel/kernel.ts'
+import type { Access } from '../../../src/testing.ts'
+import { awaits, go, now, type ExploredMachine } from '../../support/explorer-machine.ts'
 import {
   answerTo,
   bus,
+  DIED,
   expect,
+  fateOf,
   FIRST,
   idle,
   outcome,
   scenario,
+  share,
   sharing,
+  spaceOf,
   WORK,
   type KernelScenario,
 } from '../scenario.ts'
+
+/** Brings CPU 1 up again, until it is online. */
+function* bringUp(machine: ExploredMachine, by: Kernel): Generator<Access, void, number> {
+  yield* machine.callOut(by, 1)
+  while (!(yield* go(by.cpu.isOnline(1)))) yield* go(by.cpu.cpuRelax())
+}
 
 const deaths = (['queue', 'callData'] as const).flatMap((callDriver) => [
   scenario(
@@ -74,42 +86,26 @@ const deaths = (['queue', 'callData'] as const).flatMap((callDriver) => [
     2,
     (machine) => {
       const calls = sharing(machine)
-      const [boot] = machine.kernels
-      const over = boot!.cpu.page + WORK
-      const reborn = over + 1
+      const fate = fateOf(machine, 1)
+      const reborn = machine.kernels[0]!.cpu.page + WORK + 1
       const ends: string[] = []
       return {
         programs: [
           function* (kernel) {
             const promise = yield* go(kernel.calls.single(1, 'f', 'first'))
-            let word = 0
-            while ((word = yield bus().load(over)) === 0) yield* go(kernel.cpu.cpuRelax())
-            if (word === DIED) yield* machine.bury(kernel, 1)
-            yield bus().store(reborn, word)
-            if (word === DIED) {
-              yield* machine.callOut(kernel, 1)
-              while (!(yield* go(kernel.cpu.isOnline(1)))) yield* go(kernel.cpu.cpuRelax())
-            }
+            const known = yield* fate.known(kernel)
+            yield bus().store(reborn, known)
+            if (known === DIED) yield* bringUp(machine, kernel)
             ends.push(yield* outcome(() => awaits(promise)))
             ends.push(yield* outcome(() => awaits(kernel.calls.single(1, 'f', 'second'))))
           },
           function* ({ cpu }) {
             yield* go(cpu.poll())
-            yield bus().store(over, ENDED)
+            yield* fate.ends()
           },
         ],
-        threads: [
-          machine.reborn(1, reborn, ({ functions }) => {
-            functions.register('f', (info) => {
-              calls.push(info)
-              return answerTo(info)
-            })
-          }),
-        ],
-        onDeath: () => {
-          if (machine.words[over] === 0) machine.write(over, DIED)
-          else machine.buryLater(1)
-        },
+        threads: [machine.reborn(1, reborn, (kernel) => share(kernel, calls))],
+        onDeath: fate.onDeath,
         atEnd: () =>
           expect(
             /^(answer first done|IPI_CPU_DIED|IPI_CPU_OFFLINE),(answer second done|IPI_CPU_DIED|IPI_CPU_OFFLINE)$/.test(
@@ -123,10 +119,6 @@ const deaths = (['queue', 'callData'] as const).flatMap((callDriver) => [
   ),
 ])
 
-/** What becomes of somebody, in a word that others wait for. */
-const DIED = 1
-const ENDED = 2
-
 export const LIVES: readonly KernelScenario[] = [
   ...deaths,
 
@@ -137,35 +129,25 @@ export const LIVES: readonly KernelScenario[] = [
     3,
     (machine) => {
       const controls = machine.controls()
-      const [first] = machine.kernels
-      const over = first!.cpu.page + WORK
-      let mm = 0
+      const fate = fateOf(machine, 2)
+      const mm = spaceOf(machine, 1, 2)
       let end = ''
       const { buffer } = machine.kernels[1]!.tlb
-      for (const { tlb, cpu } of machine.kernels) {
-        mm = now(tlb.findMm('space'))
-        if (cpu.id > 0) now(tlb.switchMm(mm))
-      }
       now(buffer.fill(0x2000, 'old'))
       return {
         programs: [
           function* (kernel) {
-            let word = 0
-            while ((word = yield bus().load(over)) === 0) yield* go(kernel.cpu.cpuRelax())
-            if (word === DIED) yield* machine.bury(kernel, 2)
+            yield* fate.known(kernel)
             end = yield* outcome(() => awaits(controls[0]!.flush(mm, 0x2000)))
             if (now(buffer.has(0x2000))) end = 'CPU 1 holds the old translation'
           },
           idle,
           function* () {
             yield* go(controls[2]!.flushSync(mm, 0x1000))
-            yield bus().store(over, ENDED)
+            yield* fate.ends()
           },
         ],
-        onDeath: () => {
-          if (machine.words[over] === 0) machine.write(over, DIED)
-          else machine.buryLater(2)
-        },
+        onDeath: fate.onDeath,
         atEnd: () => expect(end === 'answer undefined', () => end),
       }
     },
@@ -179,32 +161,28 @@ export const LIVES: readonly KernelScenario[] = [
     2,
     (machine) => {
       const [boot, first] = machine.kernels
-      const over = boot!.cpu.page + WORK
-      const reborn = over + 1
+      const fate = fateOf(machine, 1)
+      const reborn = boot!.cpu.page + WORK + 1
       const taken: string[] = []
       now(
         first!.idt.setIntrGate('reads', FIRST, function* () {
-          yield bus().load(over)
+          yield bus().load(reborn)
           yield* go(first!.cpu.apic.eoi())
         }),
       )
-      let dead = false
       return {
         programs: [
           function* (kernel) {
             yield* go(kernel.senders.sendIpiCpu(1, FIRST))
-            let word = 0
-            while ((word = yield bus().load(over)) === 0) yield bus().pause()
-            if (word === DIED) yield* machine.bury(kernel, 1)
-            yield bus().store(reborn, word)
-            if (word !== DIED) return
-            yield* machine.callOut(kernel, 1)
-            while (!(yield* go(kernel.cpu.isOnline(1)))) yield bus().pause()
+            const known = yield* fate.known(kernel)
+            yield bus().store(reborn, known)
+            if (known !== DIED) return
+            yield* bringUp(machine, kernel)
             yield* go(kernel.senders.sendIpiCpu(1, FIRST))
           },
           function* ({ cpu }) {
             yield* go(cpu.poll())
-            yield bus().store(over, ENDED)
+            yield* fate.ends()
           },
         ],
         threads: [
@@ -213,12 +191,9 @@ export const LIVES: readonly KernelScenario[] = [
             now(idt.requestIrq(FIRST, 'counts', () => void taken.push(`on ${cpu.id}`)))
           }),
         ],
-        onDeath: () => {
-          dead = machine.words[over] === 0
-          if (dead) machine.write(over, DIED)
-          else machine.buryLater(1)
-        },
-        atEnd: () => expect(!dead || taken.length === 1, () => `taken ${taken.length} times`),
+        onDeath: fate.onDeath,
+        atEnd: () =>
+          expect(!fate.hasDied() || taken.length === 1, () => `taken ${taken.length} times`),
       }
     },
     { mortal: [1] },
@@ -293,25 +268,20 @@ export const LIVES: readonly KernelScenario[] = [
     3,
     (machine) => {
       const calls = sharing(machine)
-      const over = machine.kernels[0]!.cpu.page + WORK
+      const fate = fateOf(machine, 2)
       return {
         programs: [
           function* (kernel) {
-            let word = 0
-            while ((word = yield bus().load(over)) === 0) yield* go(kernel.cpu.cpuRelax())
-            if (word === DIED) yield* machine.bury(kernel, 2)
+            yield* fate.known(kernel)
             yield* go(kernel.calls.singleSync(1, 'f', 'living'))
           },
           idle,
           function* ({ calls: family }) {
             yield* go(family.singleSync(1, 'f', 'dead', { wait: false }))
-            yield bus().store(over, ENDED)
+            yield* fate.ends()
           },
         ],
-        onDeath: () => {
-          if (machine.words[over] === 0) machine.write(over, DIED)
-          else machine.buryLater(2)
-        },
+        onDeath: fate.onDeath,
         atEnd: () => expect(calls.includes('living'), () => `ran for ${calls.join()}`),
       }
     },
