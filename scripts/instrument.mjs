@@ -20,8 +20,9 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { dirname, join } from 'node:path'
 import { fail, root } from './run.mjs'
 
-// With arguments: a folder below build, and changes: a file, a text, another text. With --boundaries every method is
-// one of instructions that may be interrupted before the first, whether it touches memory or not.
+// With arguments: a folder below build, and changes: a file, a text, another text. With --boundaries an
+// interrupt may come at the beginning of every method and of every turn of a loop, whether it touches
+// memory or not: where V8 lets one in.
 const args = process.argv.slice(2)
 const boundaries = args.includes('--boundaries')
 const words = args.filter((arg) => arg !== '--boundaries')
@@ -292,6 +293,18 @@ function inner(node, module, context) {
 }
 
 function render(node, module, context) {
+  if (!boundaries || !context.yields || !isTurn(node)) return renderWhole(node, module, context)
+  const turn = renderWhole(node, module, context)
+  return node.type === 'BlockStatement' ? `{ ${boundary}${turn.slice(1)}` : `{ ${boundary}${turn} }`
+}
+
+/** Whether it is what a loop does again and again. */
+function isTurn(node) {
+  const { parent } = node
+  return /^(For|While|DoWhile)/.test(parent?.type ?? '') && parent.body === node
+}
+
+function renderWhole(node, module, context) {
   switch (node.type) {
     case 'ImportDeclaration':
       return renderImport(node, module)

@@ -7,7 +7,7 @@ import { loadRooms, type Rooms } from '../support/explorer-machine.ts'
 import { SCENARIOS } from './scenarios.ts'
 
 let rooms: Rooms
-/** The same with a boundary at each method. */
+/** The same with a boundary at each method and each turn of a loop. */
 let interrupted: Rooms
 before(async () => {
   rooms = await loadRooms()

@@ -15,7 +15,7 @@ export interface Mutant {
   readonly name: string
   /** More than one where one thing is made sure in two ways, and either is enough. */
   readonly edits: readonly Edit[]
-  /** Names of scenarios, or parts of them; with `, anywhere` behind it: interrupted at each method. */
+  /** Names of scenarios, or parts of them; with `, anywhere` behind it: interrupted at each method and turn of a loop. */
   readonly found: string
 }
 

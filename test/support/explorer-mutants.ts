@@ -12,7 +12,7 @@ const script = fileURLToPath(new URL('../../../scripts/instrument.mjs', import.m
 
 /** How long to look without preemptions, which find most, before chance has its turn. */
 const FIRST_LOOK_MS = 1500
-/** After the name of a scenario: with a boundary at each method. */
+/** After the name of a scenario: with a boundary at each method and turn of a loop. */
 const ANYWHERE = ', anywhere'
 
 /** Whether a scenario is one of those that a mutant names. */

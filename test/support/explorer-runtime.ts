@@ -98,7 +98,7 @@ export function $op(name: string, words: Words, index: number, a = 0, b = 0): Me
   }
 }
 
-/** Before the first instruction of a method that may be interrupted there. */
+/** Before the first instruction of a method, or of a turn of a loop, that may be interrupted there. */
 export const $boundary: Access = { operation: 'boundary', at: 0, value: 0, expected: 0 }
 
 /** A wait that is armed on a word, and whom to call when it ends. */
