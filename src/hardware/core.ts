@@ -76,10 +76,7 @@ export class Core {
     return this.#path
   }
 
-  /**
-   * Whether this runs below a forced entry, in the middle of other JavaScript. Until that entry has
-   * returned, safepoints too take only what a forced entry may.
-   */
+  /** Whether a forced entry is on the stack: until it has returned, safepoints take what it may. */
   get isForced(): boolean {
     return this.#forcedDepth > 0
   }
@@ -224,22 +221,26 @@ export class Core {
         if (this.#forcedDepth > 0 && !this.#handlers.isInterruptSafe(vector)) return taken
         apic.acknowledge(vector)
         this.#enter(vector)
-      } else if (this.#softAttention !== 0 && this.#forcedDepth === 0) {
-        this.#attend()
-      } else {
-        return taken
-      }
+      } else if (this.#softAttention !== 0 && this.#forcedDepth === 0) this.#attend()
+      else return taken
       taken = true
     }
     return taken
   }
 
-  /** Takes one of what no flag keeps out, the strongest first. Gives whether there was one. */
+  /**
+   * Takes the strongest of what no flag keeps out; gives whether there was any. In the middle of an
+   * INIT or a start-up neither is taken by force: the second would come before the first.
+   */
   #takeLatched(): boolean {
     const { apic } = this
-    if (apic.initPending && !this.initBlocked) this.#takeInit()
-    else if (apic.startupVector >= 0 && !this.initBlocked) this.#takeStartup()
-    else if (this.#canTakeNmi()) this.#takeNmi()
+    if (!this.initBlocked && (apic.initPending || apic.startupVector >= 0)) {
+      this.initBlocked = true
+      if (apic.initPending) this.#takeInit()
+      else this.#takeStartup()
+      this.#closed = true
+      this.initBlocked = false
+    } else if (this.#canTakeNmi()) this.#takeNmi()
     else return false
     return true
   }
@@ -300,7 +301,6 @@ export class Core {
     this.apic.reset('init')
     this.#open()
     this.#handlers.init()
-    this.#closed = true
   }
 
   /** Honoured in wait-for-SIPI only; in any other state it is forgotten. */
@@ -310,7 +310,6 @@ export class Core {
     if (this.state !== CPU_STATE.waitingForSipi) return
     this.#open()
     this.#handlers.startup(vector)
-    this.#closed = true
   }
 
   /** What senders believe this CPU is doing. */

@@ -234,6 +234,19 @@ describe('INIT and start-up', () => {
     assert.deepEqual(b.log, ['init', 'startup 22'], 'and of two start-ups the later wins')
   })
 
+  test('a forced entry in the middle of an INIT does not start it', () => {
+    const { b, send } = pair()
+    const { init } = b.handlers
+    b.handlers.init = () => {
+      init()
+      b.core.deliverInterrupts('forced')
+      b.log.push('reset')
+    }
+    for (const command of [INIT, STARTUP | 0x11]) send(command)
+    b.core.poll()
+    assert.deepEqual(b.log, ['init', 'reset', 'startup 11'])
+  })
+
   test('D-113: where INIT is blocked it stays latched, and is taken on leaving', () => {
     const { b, send } = pair()
     b.core.initBlocked = true
