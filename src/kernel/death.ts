@@ -72,8 +72,8 @@ function orphanRequestsFrom(cpu: Cpu, dead: number): void {
   }
 }
 
-/** Tells everybody that a thread was buried, also those whose notification died with it. */
-function announce(cpu: Cpu): void {
+/** Tells everybody that a thread has ended, also those whose notification died with it. */
+export function announce(cpu: Cpu): void {
   const { memory, descriptors } = cpu
   add(memory.words, HEADER.burials, 1)
   for (const other of memory.readMask(HEADER.presentMask)) {

@@ -9,7 +9,7 @@ import { CPU, CPU_STATE, HEADER } from '../hardware/layout.ts'
 import { add, store } from '../hardware/memory.ts'
 import type { Platform, Port, Thread } from '../hardware/platform.ts'
 import type { Control } from './control.ts'
-import { bury, settleRequestsOf } from './death.ts'
+import { announce, bury, settleRequestsOf } from './death.ts'
 import { HotplugStates } from './hotplug-states.ts'
 import { describe, type Kernel } from './kernel.ts'
 import { BOOT_CPU, HOTPLUG_FUNCTIONS, type SharedOptions, type Ticket } from './protocol.ts'
@@ -262,7 +262,10 @@ export class Hotplug {
   #onExit(cpu: number, member: Member, error: unknown): void {
     member.gone = true
     member.error = error
-    this.#remove(cpu, member)
+    // A thread that has left the machine may have been in the middle of a send. If it ended before it
+    // rang, nobody else rings.
+    if (this.#members.get(cpu) === member) this.#remove(cpu, member)
+    else announce(this.#kernel.cpu)
     this.#kernel.waits.recheck()
     if (!member.leaving) {
       this.#platform.publish('died', { cpu, error })

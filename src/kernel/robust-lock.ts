@@ -8,6 +8,7 @@
  */
 
 import { ATTENTION, CPU, CPU_STATE, HEADER } from '../hardware/layout.ts'
+import type { MachineMemory } from '../hardware/machine-memory.ts'
 import { compareExchange, load } from '../hardware/memory.ts'
 import type { Cpu } from './cpu.ts'
 
@@ -20,6 +21,14 @@ const LIFE_SHIFT = 17
 /** Which CPU a lock's word names, or -1. */
 export function holderOf(word: number): number {
   return (word & HOLDER_MASK) - 1
+}
+
+/** Whether the holder that a word names is dead, or its number lives again and it was an earlier life. */
+export function isVoid({ memory }: { readonly memory: MachineMemory }, word: number): boolean {
+  const holder = holderOf(word)
+  if (memory.readCpu(holder, CPU.state) === CPU_STATE.dead) return true
+  const life = memory.readCpu(holder, CPU.incarnation)
+  return life << LIFE_SHIFT !== (word & (-1 << LIFE_SHIFT))
 }
 
 /** A lock at one word of the header. Only ever tried: whoever finds it taken comes back later. */
@@ -50,7 +59,7 @@ export class RobustLock {
     for (;;) {
       const found = compareExchange(words, this.#at, 0, this.word)
       if (found === 0) return true
-      if (this.#isVoid(found)) this.#takeBack(found)
+      if (isVoid(this.#cpu, found)) this.#takeBack(found)
       // Free again already: try once more, or the mark would outlive the holder it was meant for.
       else if (compareExchange(words, this.#at, found, found | WAITERS) === found) return false
     }
@@ -79,18 +88,9 @@ export class RobustLock {
     const { words } = this.#cpu.memory
     for (;;) {
       const found = load(words, this.#at)
-      if (holderOf(found) !== dead || !this.#isVoid(found)) return false
+      if (holderOf(found) !== dead || !isVoid(this.#cpu, found)) return false
       if (this.#takeBack(found)) return true
     }
-  }
-
-  /** Whether the holder is dead, or its number lives again and it was an earlier life. */
-  #isVoid(found: number): boolean {
-    const { memory } = this.#cpu
-    const holder = holderOf(found)
-    if (memory.readCpu(holder, CPU.state) === CPU_STATE.dead) return true
-    const life = memory.readCpu(holder, CPU.incarnation)
-    return life << LIFE_SHIFT !== (found & (-1 << LIFE_SHIFT))
   }
 
   /** Several may do this at once: each step is a compare-and-swap on what was found. */

@@ -3,8 +3,9 @@
 import assert from 'node:assert/strict'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { test } from 'node:test'
-import { CPU, HEADER } from '../../src/hardware/layout.ts'
+import { ATTENTION, CPU, CPU_STATE, HEADER } from '../../src/hardware/layout.ts'
 import { CLOSED } from '../../src/kernel/request.ts'
+import { until } from '../support/machine-board.ts'
 import { withAdopted, withMachine } from '../support/machine-harness.ts'
 import { echo } from '../support/machine-tasks.ts'
 
@@ -37,5 +38,26 @@ test('cpuDown of one that is found gone takes it down', async () => {
     assert.equal(machine.presentMask.toString(), '0')
     assert.equal(await machine.cpuUp(1), 1)
     assert.equal(await machine.smpCallFunctionSingle(1, echo, 'again'), 'again')
+  })
+})
+
+test('whom a thread that has left meant to wake when it ended is woken', async () => {
+  await withAdopted({ cpus: 3, haltPollMs: 0 }, async ({ machine, adopted }) => {
+    const { memory } = machine.cpu
+    const attention = memory.cpuPage(2) + CPU.attention
+    await machine.cpuDown(1)
+    // It was interrupted in the middle of a send, left, went on, and ended before it had rung.
+    const isParked = (): boolean => memory.readCpu(2, CPU.state) === CPU_STATE.parked
+    const post = (): number => Atomics.compareExchange(memory.words, attention, 0, ATTENTION.wake)
+    await until(
+      () => isParked() && post() === 0,
+      () => 'CPU 2 does not park',
+    )
+    await adopted[0]!.worker.terminate()
+    await until(
+      () => memory.words[attention] === 0,
+      () => 'CPU 2 sleeps on',
+      5000,
+    )
   })
 })

@@ -8,6 +8,7 @@ import { CPU, CPU_STATE, HEADER, MM_COUNT_MAX } from '../../src/hardware/layout.
 import type { MachineMemory } from '../../src/hardware/machine-memory.ts'
 import type { Machine } from '../../src/index.ts'
 import { CLOSED, REQUEST_FLAG, REQUEST_STATE, requestFlags } from '../../src/kernel/request.ts'
+import { holderOf, isVoid } from '../../src/kernel/robust-lock.ts'
 import { vmMask } from '../../src/kernel/tlb.ts'
 import { until } from './machine-board.ts'
 
@@ -61,9 +62,15 @@ type Expect = (what: string, actual: unknown, expected: unknown) => void
 
 function checkHeader(memory: MachineMemory, expect: Expect): void {
   const { words } = memory
-  for (const lock of ['controlLock', 'callLock', 'callData', 'tlbLock', 'stoppingCpu'] as const) {
-    expect(lock, Atomics.load(words, HEADER[lock]), 0)
+  for (const lock of ['controlLock', 'callLock', 'callData', 'tlbLock'] as const) {
+    const word = Atomics.load(words, HEADER[lock])
+    // What a thread took that had been buried, in its last instructions, is free for whoever comes next.
+    if (word === 0 || isVoid({ memory }, word)) continue
+    const holder = holderOf(word)
+    const life = memory.readCpu(holder, CPU.incarnation)
+    expect(lock, `word ${word}, held by CPU ${holder}, in its life ${life}`, 'free')
   }
+  expect('stoppingCpu', Atomics.load(words, HEADER.stoppingCpu), 0)
   expect('flushMask', memory.readMask(HEADER.flushMask).toString(), '')
   const online = memory.onlineMask.toString()
   for (const mask of ['presentMask', 'calloutMask', 'callinMask', 'commencedMask'] as const) {
