@@ -97,6 +97,16 @@ const WORKING = /\b(?:schedule|doSoftirq)\b/
 /** How pending vectors are read: word n of IRR stands 4n words behind it, of posted ones n. */
 const APIC_IRR = 0x200 / 4
 
+/** CPUs that were asked what they do, and have until a deadline to say so. */
+export interface Question {
+  readonly asked: CpuMask
+  /** What they have said, by CPU; undefined for one that has gone without a word. */
+  readonly answers: Map<number, CpuBacktrace | undefined>
+  readonly deadline: number
+  /** When those who are late are asked once more. */
+  again: number
+}
+
 /** What the parts of a backtrace stand on. */
 interface BacktraceParts {
   readonly cpu: Cpu
@@ -113,8 +123,8 @@ export class NmiBacktrace {
   readonly #values: Values
   readonly #waits: Waits
   readonly #functions: FunctionTable
-  /** One at a time from here: the answers to two would be one. */
-  #last: Promise<unknown> = Promise.resolve()
+  /** Those that are out. What a CPU says is the answer to all that have asked it. */
+  readonly #questions = new Set<Question>()
 
   constructor(parts: BacktraceParts) {
     this.#cpu = parts.cpu
@@ -126,14 +136,26 @@ export class NmiBacktrace {
   }
 
   /** `trigger_all_cpu_backtrace`, or of a mask. Rejects with `IPI_WOULD_DEADLOCK` in a handler. */
-  trigger(mask: CpuMask, { timeoutMs = TIMEOUT_MS }: BacktraceOptions): Promise<Backtrace> {
-    this.#waits.checkMayWait('backtrace', false)
-    const stack = this.#cpu.platform.forced?.captureStack(FRAMES_MAX) ?? ''
-    const result = this.#last.then(() => this.#run(mask, stack, timeoutMs))
-    this.#last = result.catch(() => undefined)
-    return result
+  async trigger(
+    mask: CpuMask,
+    { timeoutMs = TIMEOUT_MS }: BacktraceOptions = {},
+  ): Promise<Backtrace> {
+    const cpu = this.#cpu
+    const waits = this.#waits
+    waits.checkMayWait('backtrace', false)
+    const { id } = cpu
+    const ownStack = cpu.platform.forced?.captureStack(FRAMES_MAX) ?? ''
+    const question = this.ask(mask, timeoutMs)
+    await this.#answered(question)
+    const answers = this.end(question)
+    return new Backtrace(
+      [...mask].map((each) =>
+        each === id
+          ? this.#report(ownStack, 'running', !cpu.irqsDisabled)
+          : (answers.get(each) ?? this.#lookAt(each)),
+      ),
+    )
   }
-
   /**
    * What a debugger is told that has stopped this thread from outside the process and found `stack` in
    * it: this CPU first, then the others that have or had a thread, as they look to it. Asks none of
@@ -153,38 +175,67 @@ export class NmiBacktrace {
     }))
   }
 
-  async #run(mask: CpuMask, ownStack: string, timeoutMs: number): Promise<Backtrace> {
-    const { id, platform } = this.#cpu
-    const asked = new Set<number>()
-    for (const cpu of mask) if (cpu !== id && this.#mayAsk(cpu)) asked.add(cpu)
+  /**
+   * Asks the others of a mask, until `end`. Waits for nothing, so that one who is blocked can ask, too,
+   * and look now and then.
+   */
+  ask(mask: CpuMask, timeoutMs: number): Question {
+    const { id, memory, platform } = this.#cpu
+    const asked = CpuMask.from([...mask].filter((cpu) => cpu !== id && this.#mayAsk(cpu)))
     for (const cpu of asked) {
-      // The answer to an earlier question, whose asker had given up.
-      this.#take(cpu)
-      this.#cpu.memory.setCpu(this.#askers(cpu), id)
+      // The answer to another question, or to one whose asker had given up.
+      if (!this.#isLate(cpu)) this.#collect(cpu)
+      memory.setCpu(this.#askers(cpu), id)
     }
-    const deadline = platform.now() + timeoutMs
-    const isLate = (cpu: number): boolean => this.#isLate(cpu)
-    for (let again = false; ; again = true) {
-      const late = [...asked].filter(isLate)
-      const rest = deadline - platform.now()
-      if (late.length === 0 || (again && rest <= 0)) break
-      // Once more although it was asked for: a thread may have died on the way to having it entered.
-      this.#nmi.send(CpuMask.from(late), again)
+    this.#nmi.send(asked)
+    const now = platform.now()
+    const deadline = now + timeoutMs
+    const question = { asked, answers: new Map(), deadline, again: now + AGAIN_MS }
+    this.#questions.add(question)
+    return question
+  }
+
+  /** Whether all have answered, or had their time. Asks late ones again. */
+  isAnswered(question: Question): boolean {
+    const { asked, answers, deadline } = question
+    for (const cpu of asked) if (!answers.has(cpu) && !this.#isLate(cpu)) this.#collect(cpu)
+    const late = [...asked].filter((cpu) => !answers.has(cpu))
+    const now = this.#cpu.platform.now()
+    if (late.length === 0 || now >= deadline) return true
+    if (now >= question.again) {
+      question.again = now + AGAIN_MS
+      // Although it was asked for before: a thread may have died on the way to having it entered.
+      this.#nmi.send(CpuMask.from(late), true)
+    }
+    return false
+  }
+
+  /** Ends a question; gives what was answered. */
+  end(question: Question): Question['answers'] {
+    this.#questions.delete(question)
+    return question.answers
+  }
+
+  /** Takes what a CPU has said, for all that have asked. */
+  #collect(cpu: number): void {
+    const report = this.#take(cpu)
+    for (const { asked, answers } of this.#questions) {
+      if (asked.has(cpu) && !answers.has(cpu)) answers.set(cpu, report)
+    }
+  }
+
+  /** Resolves once a question is answered, as far as it is. */
+  async #answered(question: Question): Promise<void> {
+    while (!this.isAnswered(question)) {
+      const rest = Math.min(question.deadline, question.again) - this.#cpu.platform.now()
       await this.#waits
         .until(
-          () => !late.some(isLate),
-          Math.max(0, Math.min(rest, AGAIN_MS)),
+          () => this.isAnswered(question),
+          Math.max(0, rest),
           () => undefined,
         )
         .catch(() => undefined)
     }
-    return new Backtrace(
-      [...mask].map((cpu) => {
-        if (cpu === id) return this.#report(ownStack, 'running', !this.#cpu.irqsDisabled)
-        const answer = asked.has(cpu) && !isLate(cpu) ? this.#take(cpu) : undefined
-        return answer ?? this.#lookAt(cpu)
-      }),
-    )
   }
 
   #askers(cpu: number): number {

@@ -142,14 +142,16 @@ export class Kernel {
     })
     this.backtrace = new NmiBacktrace(this)
     const listener = this.#stuckListener()
-    this.watchdog = new Watchdog(
+    this.watchdog = new Watchdog({
       cpu,
-      this.outgoing,
-      this.functions,
-      this.senders,
-      options.watchdogMs,
+      calls: this.outgoing,
+      functions: this.functions,
+      senders: this.senders,
+      forced: this.forced,
+      backtrace: this.backtrace,
+      limitMs: options.watchdogMs,
       listener,
-    )
+    })
     this.lockup = new LockupDetector({
       cpu,
       forced: this.forced,

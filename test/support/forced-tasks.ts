@@ -3,6 +3,7 @@
  * of which ends when an NMI has come.
  */
 
+import { readFileSync } from 'node:fs'
 import { sharedFunction, thisMachine } from '../../src/index.ts'
 import { DEADLINE_MS, WORD } from './machine-board.ts'
 import { board, defineTask } from './machine-tasks.ts'
@@ -403,3 +404,9 @@ export const irqsDisabledNow = sharedFunction(
   'forced.irqsDisabledNow',
   () => thisMachine().cpu.irqsDisabled,
 )
+
+/** Reads a FIFO until its writer closes it: a native call, which nothing interrupts. Gives its length. */
+export const readFifo = defineTask('forced.readFifo', (path: string) => {
+  board().add(WORD.entered)
+  return readFileSync(path).length
+})
