@@ -203,7 +203,11 @@ export class CallDataDriver implements CallDriver {
   }
 
   close(): void {
-    exchange(this.#cpu.memory.words, this.#cpu.page + CPU.callQueue, CLOSED)
+    this.shut()
     this.serve()
+  }
+
+  shut(): void {
+    exchange(this.#cpu.memory.words, this.#cpu.page + CPU.callQueue, CLOSED)
   }
 }

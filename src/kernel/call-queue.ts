@@ -50,6 +50,8 @@ export interface CallDriver {
   open(): void
   /** Closes the door and serves what came through it before: the last act of a leaving CPU. */
   close(): void
+  /** Closes the door, and runs nothing of what came through it before: in the middle of anything. */
+  shut(): void
 }
 
 /** Names of the drivers, in the order of HEADER.callDriver. */
@@ -147,6 +149,14 @@ export class CallQueueDriver implements CallDriver {
     // was online runs, what comes later finds the door closed. No CPU needs to be stopped for that.
     const last = exchange(this.#cpu.memory.words, this.#head, CLOSED)
     if (last !== CLOSED) this.#serveList(last)
+  }
+
+  shut(): void {
+    const newest = exchange(this.#cpu.memory.words, this.#head, CLOSED)
+    if (newest === CLOSED) return
+    const slots: number[] = []
+    slotsOldestFirst(this.#cpu.memory, newest, slots)
+    for (const slot of slots) this.#server.refuse(slot)
   }
 
   #serveList(first: number): void {

@@ -1,13 +1,11 @@
 /**
  * Control of the whole machine from one CPU: calls that the kernel itself makes to all others. Linux
- * 2.6.11 smp_send_stop and flush_tlb_all, `kernel/stop_machine.c`.
+ * 2.6.11 flush_tlb_all, `kernel/stop_machine.c`.
  */
 
 import { CpuMask, type CpuSet } from '../base/cpu-mask.ts'
 import { IpiError, isIpiError } from '../base/errors.ts'
-import { ATTENTION, CPU_STATE, HEADER } from '../hardware/layout.ts'
-import { compareExchange } from '../hardware/memory.ts'
-import { disableLocalApic } from './apic-setup.ts'
+import { HEADER } from '../hardware/layout.ts'
 import { SmpCallError } from './call.ts'
 import { checkTimeout } from './call-plan.ts'
 import { describeTarget } from './diagnose.ts'
@@ -15,17 +13,14 @@ import type { Overdue } from './escalation.ts'
 import type { Kernel } from './kernel.ts'
 import type { SharedOptions } from './protocol.ts'
 import { RobustLock } from './robust-lock.ts'
+import { StopCpus } from './stop-cpus.ts'
 import type { FlushRequest } from './tlb.ts'
 
 /** Names of the functions that every kernel registers for the others. */
 export const KERNEL_FUNCTIONS = {
-  stopThisCpu: 'interprocessor.stopThisCpu',
   multiCpuStop: 'interprocessor.multiCpuStop',
   flushTlbAll: 'interprocessor.flushTlbAll',
 } as const
-
-/** How long smpSendStop waits for the others: `stop_other_cpus` waits one second. */
-const STOP_MS = 1000
 
 /** What the other CPUs are told of a stop-machine round. */
 interface StopRound {
@@ -48,6 +43,7 @@ export class Control {
   readonly #kernel: Kernel
   readonly #timeoutMs: number
   readonly #forceAfterMs: number
+  readonly #stopCpus: StopCpus
   /** One control operation at a time in the whole machine: hotplug, stop-machine. */
   readonly lock: RobustLock
   #busy = false
@@ -57,8 +53,8 @@ export class Control {
     this.#timeoutMs = timeoutMs
     this.#forceAfterMs = forceAfterMs
     this.lock = new RobustLock(kernel.cpu, HEADER.controlLock)
+    this.#stopCpus = new StopCpus(kernel)
     const { functions, tlb } = kernel
-    functions.register(KERNEL_FUNCTIONS.stopThisCpu, () => this.#stopThisCpu())
     functions.register(KERNEL_FUNCTIONS.flushTlbAll, () => tlb.flushEverything(), {
       interruptSafe: true,
     })
@@ -90,65 +86,9 @@ export class Control {
     }
   }
 
-  /**
-   * `smp_send_stop`: every other CPU leaves the online map, disables its APIC and halts for ever;
-   * then this one disables its own. Gives the CPUs that stopped. One CPU stops the others; a second
-   * that tries finds itself stopped. Rejects with `IPI_TIMEOUT`, naming those that did not stop.
-   */
-  async smpSendStop(): Promise<CpuMask> {
-    const { cpu, calls, senders, waits, functions } = this.#kernel
-    const { memory } = cpu
-    waits.checkMayWait('smpSendStop', false)
-    const first = compareExchange(memory.words, HEADER.stoppingCpu, 0, cpu.id + 1)
-    if (first !== 0 && first !== cpu.id + 1) {
-      throw new IpiError('IPI_CPU_BUSY', `CPU ${first - 1} is stopping the machine already`, {
-        cpu: first - 1,
-      })
-    }
-    const others = memory.onlineMask.without(cpu.id)
-    const deadline = cpu.platform.now() + STOP_MS
-    // No waiting for the end of a function that never returns.
-    const sent = calls.many(others, KERNEL_FUNCTIONS.stopThisCpu, undefined, {
-      wait: false,
-      timeoutMs: STOP_MS,
-    })
-    await sent.catch(() => undefined)
-    await waits
-      .until(
-        () => memory.onlineMask.without(cpu.id).isEmpty,
-        Math.max(0, deadline - cpu.platform.now()),
-        () => undefined,
-      )
-      .catch(() => undefined)
-    const flags = cpu.localIrqSave()
-    disableLocalApic(cpu, senders.driver)
-    cpu.localIrqRestore(flags)
-    const late = memory.onlineMask.without(cpu.id).and(others)
-    if (!late.isEmpty) {
-      const doing = [...late].map((each) => describeTarget(cpu, functions, each)).join('; ')
-      throw new IpiError('IPI_TIMEOUT', `did not stop within ${STOP_MS} ms: ${doing}`, {
-        cpus: [...late],
-        waitedMs: STOP_MS,
-      })
-    }
-    return others
-  }
-
-  /** `stop_this_cpu`: the last thing this CPU does. Only an NMI is still taken. */
-  #stopThisCpu(): never {
-    const { cpu, senders, driver, tlb } = this.#kernel
-    const { core, memory } = cpu
-    memory.clearCpu(HEADER.onlineMask, cpu.id)
-    tlb.leaveAll()
-    driver.close()
-    cpu.localIrqDisable()
-    disableLocalApic(cpu, senders.driver)
-    core.state = CPU_STATE.stopped
-    for (const other of memory.onlineMask) cpu.descriptors[other]!.attend(ATTENTION.wake)
-    for (;;) {
-      core.sleep(core.doorbell, Infinity)
-      core.deliverInterrupts('safepoint')
-    }
+  /** `smp_send_stop`: see {@link StopCpus}. */
+  smpSendStop(): Promise<CpuMask> {
+    return this.#stopCpus.smpSendStop()
   }
 
   /**

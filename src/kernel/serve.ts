@@ -100,8 +100,9 @@ export class CallServer {
   }
 
   /**
-   * Ends a request of this CPU's own that will reach nobody, given up or not: its slot comes back,
-   * and whoever still waits for it learns that the target is not online.
+   * Ends a request that nobody will run, given up or not: one of this CPU's own that will not arrive,
+   * or one to it when it is stopped. Its slot comes back, and whoever still waits for it learns that
+   * the target is not online.
    */
   refuse(slot: number): void {
     const { memory } = this.#cpu

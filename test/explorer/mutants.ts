@@ -250,8 +250,8 @@ export const MUTANTS: readonly Mutant[] = [
     'this.#busy = true',
   ]),
   mutant('stops whoever stops it', 'two stop each other', [
-    'kernel/control.js',
-    'const first = compareExchange(memory.words, HEADER.stoppingCpu, 0, cpu.id + 1);',
+    'kernel/stop-cpus.js',
+    'const first = compareExchange(memory.words, HEADER.stoppingCpu, 0, cpu.id + 1) & ~BY_NMI;',
     'const first = 0;',
   ]),
   mutant(
@@ -376,13 +376,13 @@ export const MUTANTS: readonly Mutant[] = [
     '',
   ]),
   mutant('stops the others with interrupts off', 'stops one that has called it and waits', [
-    'kernel/control.js',
+    'kernel/stop-cpus.js',
     "waits.checkMayWait('smpSendStop', false);",
     "waits.checkMayWait('smpSendStop', false);\n            cpu.localIrqDisable();",
   ]),
   mutant('waits for ever for one that does not stop', 'stops one that takes no interrupts', [
-    'kernel/control.js',
-    'Math.max(0, deadline - cpu.platform.now()), () => undefined)',
+    'kernel/stop-cpus.js',
+    'Math.max(0, timeoutMs), () => undefined)',
     'Infinity, () => undefined)',
   ]),
   mutant('flushes without the lock', 'two flush one space', [

@@ -21,8 +21,11 @@ export interface Threads extends AsyncDisposable {
 }
 
 /** Boots a machine of which every CPU has the functions of kernel-tasks.ts and the same words. */
-export async function bootThreads(options: BootOptions): Promise<Threads> {
-  const machine = await boot({ entry: TASKS, timeoutMs: 15_000, ...options })
+export async function bootThreads(
+  options: BootOptions,
+  bootWith: (options: BootOptions) => Promise<Machine> = boot,
+): Promise<Threads> {
+  const machine = await bootWith({ entry: TASKS, timeoutMs: 15_000, ...options })
   const buffer = new SharedArrayBuffer(sharedWords().byteLength)
   await machine.cpuhpSetupState('kernel.words', { startup: useWords }, buffer)
   return { machine, words: sharedWords(), [Symbol.asyncDispose]: () => machine.close() }
