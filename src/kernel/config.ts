@@ -31,8 +31,8 @@ export interface MachineOptions {
   /** The same of a CPU that has interrupts off and takes none, as `hard`. Default 10,000. */
   readonly hardLockupMs?: number
   /**
-   * After how many milliseconds a call or a flush that is not answered is delivered by force, if what
-   * it would run is interrupt-safe. Default Infinity: never. Throws `IPI_NO_FORCED_ENTRY` where there
+   * After how many milliseconds a call, a flush or a rescheduling that is not answered is delivered by
+   * force, if what it would run is interrupt-safe. Default Infinity: never. Throws `IPI_NO_FORCED_ENTRY` where there
    * is nothing of the kind.
    */
   readonly forceAfterMs?: number

@@ -159,7 +159,7 @@ export class Kernel {
       limits: options,
       listener,
     })
-    this.#join()
+    this.#join(options)
   }
 
   #stuckListener(): WatchdogListener & LockupListener {
@@ -176,7 +176,7 @@ export class Kernel {
   }
 
   /** Binds the parts that call each other. */
-  #join(): void {
+  #join(options: SharedOptions): void {
     installSmpInterrupts(this.cpu, this.idt, this.softirqs, {
       serveCalls: () => this.driver.serve(),
       invalidateTlb: () => this.tlb.smpInvalidateInterrupt(),
@@ -190,6 +190,12 @@ export class Kernel {
       if ((bits & ATTENTION.completion) !== 0) this.book.takeCompletions()
       if ((bits & ATTENTION.wake) !== 0 && this.book.sweep()) this.#standInForTheDead()
       this.waits.recheck()
+    }
+    const { forceAfterMs } = options
+    if (forceAfterMs !== Infinity) {
+      const { rescheduler, escalation } = this
+      rescheduler.onMarked = (target) =>
+        escalation.follow(target, () => rescheduler.isMarked(target), forceAfterMs)
     }
     this.cpu.onLook = () => this.idle.leave()
     this.outgoing.onOpen = () => this.watchdog.start()

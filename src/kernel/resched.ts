@@ -22,8 +22,9 @@ export class Rescheduler {
   readonly #senders: IpiSenders
   /** Bound by a scheduler. Without one, being rescheduled changes nothing. */
   onSchedule: ScheduleHook = () => undefined
-  /** Whether the scheduler may run in the middle of other JavaScript: doing nothing may. */
-  isHookSafe = true
+  #isHookSafe = true
+  /** A CPU was marked and interrupted, and nobody waits for it; kernel/kernel.ts binds it. */
+  onMarked: (target: number) => void = () => undefined
 
   readonly #onError: HandlerErrorSink
 
@@ -34,6 +35,24 @@ export class Rescheduler {
     builder.schedule = () => this.schedule()
     builder.isScheduleSafe = () => this.isHookSafe
     cpu.preemptSchedule = () => this.schedule()
+  }
+
+  /** Whether the scheduler may run in the middle of other JavaScript: doing nothing may. */
+  get isHookSafe(): boolean {
+    return this.#isHookSafe
+  }
+
+  set isHookSafe(isSafe: boolean) {
+    this.#isHookSafe = isSafe
+    // Others look at it before they have this CPU entered.
+    if (isSafe) this.#cpu.clearThreadFlags(TIF.SCHEDULE_UNSAFE)
+    else this.#cpu.setThreadFlags(TIF.SCHEDULE_UNSAFE)
+  }
+
+  /** Whether a CPU was marked, and has not rescheduled yet. It may be gone. */
+  isMarked(target: number): boolean {
+    const flags = this.#cpu.memory.readCpu(target, CPU.threadFlags)
+    return (flags & TIF.NEED_RESCHED) !== 0 && this.#cpu.isOnline(target)
   }
 
   /** Whether a rescheduling interrupt may be taken by a forced entry now. */
@@ -65,6 +84,7 @@ export class Rescheduler {
       return
     }
     this.#senders.sendIpiCpu(target, VECTOR.RESCHEDULE_VECTOR)
+    if ((old & TIF.SCHEDULE_UNSAFE) === 0) this.onMarked(target)
   }
 
   /** `schedule`: the mark is cleared first, so that a request during the hook is not lost. */

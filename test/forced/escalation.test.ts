@@ -159,6 +159,28 @@ test('a call that is being sent is not entered: its value is half written', () =
     assert.deepEqual(echoed, { first: 'first', slow: 'slow', last: ['last'] })
   }))
 
+test('a rescheduling that nobody waits for gets into a loop, if the scheduler may', () =>
+  withCpus(
+    3,
+    async ({ machine, board }) => {
+      await machine.smpCallFunctionSingle(1, requestVectors, { safeSchedule: true })
+      await machine.smpCallFunctionSingle(2, requestVectors, { safeSchedule: false })
+      const loops = [
+        await startTask(1, loopUntil, WORD.done),
+        await startTask(2, loopUntil, WORD.done),
+      ]
+      await board.reached(WORD.entered, 2)
+      machine.reschedTask(2)
+      machine.reschedTask(1)
+      await board.reached(COUNTS.schedule)
+      assert.equal(board.get(COUNTS.schedule), 1, 'the other waits for a safepoint')
+      board.set(WORD.done, 1)
+      await settled(Promise.all(loops.map(({ result }) => result)), 'the loops')
+      assert.equal(board.get(COUNTS.schedule), 2)
+    },
+    FORCE,
+  ))
+
 test('a flush gets into a loop', () =>
   withCpus(
     2,

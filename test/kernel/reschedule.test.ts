@@ -84,6 +84,69 @@ for (const apic of APIC_DRIVERS) {
   })
 }
 
+describe('a mark that nobody waits for', () => {
+  /** CPU 0 with a clock, and the CPUs that it has had entered. */
+  function escalating(isSafe: boolean) {
+    const bench = new KernelBench(3, { forceAfterMs: 10 })
+    const { cpu, escalation, forced, rescheduler } = bench.kernel(0)
+    const target = bench.kernel(1).rescheduler
+    target.onSchedule = () => undefined
+    target.isHookSafe = isSafe
+    let clock = 1000
+    cpu.platform.now = () => clock
+    const entered: number[] = []
+    forced.force = (each) => entered.push(each) > 0
+    const lookAfter = (ms: number): void => {
+      clock += ms
+      escalation.look()
+    }
+    return { bench, rescheduler, entered, lookAfter }
+  }
+
+  test('is forced after forceAfterMs, and again, until the CPU has rescheduled', () => {
+    const { bench, rescheduler, entered, lookAfter } = escalating(true)
+    rescheduler.reschedTask(1)
+    lookAfter(9)
+    assert.deepEqual(entered, [])
+    lookAfter(1)
+    lookAfter(9)
+    assert.deepEqual(entered, [1])
+    lookAfter(1)
+    assert.deepEqual(entered, [1, 1])
+    bench.poll(1)
+    lookAfter(10)
+    lookAfter(10)
+    assert.deepEqual(entered, [1, 1])
+  })
+
+  test('has its own time each, and one watch for each CPU', () => {
+    const { bench, rescheduler, entered, lookAfter } = escalating(true)
+    for (let i = 0; i < 1000; i++) {
+      rescheduler.reschedTask(1)
+      bench.poll(1)
+    }
+    lookAfter(9)
+    rescheduler.reschedTask(1)
+    lookAfter(9)
+    assert.deepEqual(entered, [], 'the mark is nine milliseconds old')
+    lookAfter(1)
+    assert.deepEqual(entered, [1])
+  })
+
+  test('is not forced on a scheduler that is not interrupt-safe, or on a CPU that is gone', () => {
+    const unsafe = escalating(false)
+    unsafe.rescheduler.reschedTask(1)
+    unsafe.lookAfter(10)
+    assert.deepEqual(unsafe.entered, [])
+    const gone = escalating(true)
+    gone.rescheduler.reschedTask(1)
+    gone.bench.kill(1, 2)
+    gone.lookAfter(10)
+    gone.lookAfter(10)
+    assert.deepEqual(gone.entered, [])
+  })
+})
+
 test('a CPU that is not there cannot be asked', () => {
   const bench = new KernelBench(3, { online: [0, 1] })
   const { rescheduler } = bench.kernel(0)
