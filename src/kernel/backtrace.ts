@@ -182,16 +182,15 @@ export class NmiBacktrace {
   ask(mask: CpuMask, timeoutMs: number): Question {
     const { id, memory, platform } = this.#cpu
     const asked = CpuMask.from([...mask].filter((cpu) => cpu !== id && this.#mayAsk(cpu)))
-    for (const cpu of asked) {
-      // The answer to another question, or to one whose asker had given up.
-      if (!this.#isLate(cpu)) this.#collect(cpu)
-      memory.setCpu(this.#askers(cpu), id)
-    }
-    this.#nmi.send(asked)
+    // The answer to another question, or to one whose asker had given up.
+    for (const cpu of asked) if (!this.#isLate(cpu)) this.#collect(cpu)
     const now = platform.now()
     const deadline = now + timeoutMs
     const question = { asked, answers: new Map(), deadline, again: now + AGAIN_MS }
+    // Before it is asked: one answer may serve this question and another, and come at once.
     this.#questions.add(question)
+    for (const cpu of asked) memory.setCpu(this.#askers(cpu), id)
+    this.#nmi.send(asked)
     return question
   }
 
