@@ -78,9 +78,9 @@ export class OutgoingCalls {
 
   /** The same, blocking. */
   block(plan: CallPlan): Call {
-    this.#blockForSlots(plan, plan.timeoutMs)
+    const restMs = this.#blockForSlots(plan, plan.timeoutMs)
     const { call, finish } = this.#start(plan, false)
-    this.#collect(plan, call, finish)
+    this.#collect(plan, call, finish, restMs)
     return call
   }
 
@@ -100,7 +100,7 @@ export class OutgoingCalls {
     const { call, finish, hasLeft } = this.#start(plan, false)
     this.#waits.block(() => finish === undefined || finish() || hasLeft!(), timeoutMs)
     if (meanwhile()) {
-      this.#collect(plan, call, finish)
+      this.#collect(plan, call, finish, plan.timeoutMs)
     } else {
       this.#abandon(call)
       if (finish !== undefined) void this.#release(finish)
@@ -242,15 +242,20 @@ export class OutgoingCalls {
     return wait.promise
   }
 
-  #blockForSlots({ targets, record }: CallPlan, timeoutMs: number): void {
+  /** Gives how much of `timeoutMs` is left then. */
+  #blockForSlots({ targets, record }: CallPlan, timeoutMs: number): number {
     const enough = (): boolean => targets.length <= this.#book.freeCount
-    if (!enough() && !this.#waits.block(enough, timeoutMs)) {
+    if (enough()) return timeoutMs
+    const { platform } = this.#cpu
+    const deadline = platform.now() + timeoutMs
+    if (!this.#waits.block(enough, timeoutMs)) {
       throw this.#noSlots(targets.length, timeoutMs, record.name)
     }
+    return Math.max(0, deadline - platform.now())
   }
 
-  /** Blocks until everybody has answered. Throws `IPI_TIMEOUT`. */
-  #collect(plan: CallPlan, call: Call, finish: (() => boolean) | undefined): void {
+  /** Blocks until everybody has answered, for so long. Throws `IPI_TIMEOUT`. */
+  #collect(plan: CallPlan, call: Call, finish: (() => boolean) | undefined, restMs: number): void {
     if (call.lateCount === 0 && finish === undefined) return
     let place = 0
     const answered = (): boolean => {
@@ -259,7 +264,7 @@ export class OutgoingCalls {
       return place === call.slots.length
     }
     // Most answers are there before the clock was read once; the watchdog wants to know the others.
-    const inTime = this.#waits.block(answered, 0) || this.#blockLonger(plan, call, answered)
+    const inTime = this.#waits.block(answered, 0) || this.#blockLonger(plan, call, answered, restMs)
     if (!inTime && finish !== undefined) void this.#release(finish)
     for (let i = 0; i < call.slots.length; i++) {
       if (call.hasAnswered(i) || !this.#isIn(call, i)) continue
@@ -273,12 +278,12 @@ export class OutgoingCalls {
     return call.hasAnswered(place) || this.#book.isSettled(call.slots[place]!)
   }
 
-  #blockLonger(plan: CallPlan, call: Call, answered: () => boolean): boolean {
+  #blockLonger(plan: CallPlan, call: Call, answered: () => boolean, restMs: number): boolean {
     const entry: OpenCall = { call, start: this.#cpu.platform.now(), place: -1 }
     this.open.add(entry)
     this.#escalate(plan, call)
     try {
-      return this.#waits.block(answered, plan.timeoutMs)
+      return this.#waits.block(answered, restMs)
     } finally {
       this.open.delete(entry)
       this.#endEscalation(call)

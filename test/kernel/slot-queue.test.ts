@@ -285,6 +285,25 @@ describe('a blocking call while others wait for slots', () => {
     assert.equal(bench.freeCount, 2)
   })
 
+  test('it has one deadline, for the slot and for the answer', async () => {
+    const bench = new SlotsBench(2)
+    const all = ['a', 'b'].map((name) => bench.call(1, name))
+    await nextTurn()
+    let nowMs = 0
+    // A little with each look at it, because a wait that spins looks at nothing else.
+    Object.assign(bench.caller.cpu.platform, { now: () => (nowMs += 0.001) })
+    let looks = 0
+    bench.caller.waits.lookAround.push(() => {
+      nowMs += 30
+      if (++looks === 2) bench.answer(1)
+    })
+    assert.throws(() => bench.caller.calls.singleSync(1, 'run', 'late', { timeoutMs: 100 }), {
+      code: 'IPI_TIMEOUT',
+    })
+    assert.equal(looks, 4, 'two until the slot was free, two for the answer')
+    await bench.drive(Promise.all(all))
+  })
+
   test('a signal that comes after the promise is heard, and the slot goes to the next', async () => {
     const bench = new SlotsBench(2)
     const controller = new AbortController()
