@@ -31,6 +31,8 @@ export class Crew {
   readonly #options: CrewOptions
   readonly #threads = new Map<number, Worker>()
   #newest: Worker | undefined
+  /** CPUs that are being brought up: who asked for that is told of their ends by its failure. */
+  readonly #coming = new Set<number>()
   /** Ends of threads that no cpuDown had asked to leave, after they were online. */
   #unasked = 0
   #died = 0
@@ -39,8 +41,8 @@ export class Crew {
     this.machine = machine
     this.#book = book
     this.#options = options
-    machine.on('died', ({ error }) => {
-      this.#died++
+    machine.on('died', ({ cpu, error }) => {
+      if (!this.#coming.has(cpu)) this.#died++
       this.#checkEnd(error)
     })
     machine.on('stuck', ({ kind }) => {
@@ -84,7 +86,7 @@ export class Crew {
     this.#threads.delete(threadId)
     for (let cpu = 1; cpu < this.#options.cpus; cpu++) {
       if (this.#book.get(AT.threads + cpu) !== threadId) continue
-      if (this.#book.get(AT.leaving + cpu) === 0) this.#unasked++
+      if (this.#book.get(AT.leaving + cpu) === 0 && !this.#coming.has(cpu)) this.#unasked++
       this.#book.set(AT.threads + cpu, 0)
       this.#book.forget(cpu)
     }
@@ -134,10 +136,15 @@ export class Crew {
   }
 
   async #bringUp(cpu: number): Promise<void> {
-    if (!this.#options.adopted) {
-      await this.machine.cpuUp(cpu)
-      return
+    this.#coming.add(cpu)
+    try {
+      await (this.#options.adopted ? this.#adopt(cpu) : this.machine.cpuUp(cpu))
+    } finally {
+      this.#coming.delete(cpu)
     }
+  }
+
+  async #adopt(cpu: number): Promise<void> {
     const worker = new Worker(ADOPTED, { workerData: { tasks: TASKS.href } })
     this.#watch(worker)
     try {
