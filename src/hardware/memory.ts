@@ -38,6 +38,12 @@ export const pause: () => void =
 /** Wakes every waiter on a word; gives how many there were. */
 export const notifyAll = (words: SharedWords, index: number): number => Atomics.notify(words, index)
 
+/**
+ * The operations under the names by which programs call them: the development mode of handlers stands
+ * in for some (kernel/handler-checks.ts). The constants above stay what they are.
+ */
+export const atomics: object = Atomics
+
 /** How a blocking wait ended. */
 export type WaitResult = 'ok' | 'not-equal' | 'timed-out'
 

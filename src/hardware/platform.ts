@@ -95,6 +95,8 @@ export interface Platform {
   isCloneable(value: unknown): boolean
   /** Says something that an operator should know. */
   warn(message: string): void
+  /** Says it before this returns, for the thread may never come to its event loop again. */
+  warnNow(message: string): void
   /** Calls back when this thread is about to end in good order; gives a function that undoes it. */
   onThreadExit(callback: () => void): () => void
   /** Whether observers outside the library wait for an event. */

@@ -132,7 +132,7 @@ export class NmiBacktrace {
     this.#values = parts.values
     this.#waits = parts.waits
     this.#functions = parts.functions
-    this.#nmi.register('nmiBacktrace', (regs) => this.#answer(regs))
+    this.#nmi.register('interprocessor.nmiBacktrace', (regs) => this.#answer(regs))
   }
 
   /** `trigger_all_cpu_backtrace`, or of a mask. Rejects with `IPI_WOULD_DEADLOCK` in a handler. */

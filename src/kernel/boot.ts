@@ -41,6 +41,8 @@ interface ThreadState {
   machine: Machine | undefined
   /** Asked by `interprocessor backtrace`, in the middle of this thread: kernel/backtrace.ts. */
   look: ((stack: string) => SeenCpu[]) | undefined
+  /** What the machine loads that was made last. */
+  ready: Promise<void> | undefined
 }
 
 /** One per thread, even if two copies of this library are loaded in it. */
@@ -52,6 +54,7 @@ function threadState(): ThreadState {
     functions: new FunctionTable(),
     machine: undefined,
     look: undefined,
+    ready: undefined,
   })
 }
 
@@ -138,6 +141,7 @@ export function createMachineOn(
     },
     adoptThread: (worker) => handTo(platform.adoptThread(worker)),
   }
+  state.ready = shared.checkHandlers ? kernel.checkHandlers(shared.handlerBudgetMs) : undefined
   const machine = new Machine(kernel, control, boot, () => leaveMachine(state))
   enterMachine(state, machine, kernel)
   return machine
@@ -180,6 +184,7 @@ export async function bootOn(platform: Platform, options: BootOptions): Promise<
   const module = entryModule(entry)
   const machine = createMachineOn(platform, options, cpus, module, workerOptions)
   try {
+    await threadState().ready
     await machine.cpusUp(cpus - 1)
   } catch (error) {
     await machine.close()
@@ -231,6 +236,7 @@ export async function attachOn(
   // An idle CPU has nothing that keeps its event loop turning: this does, until it leaves.
   kernel.waits.pin(true)
   try {
+    if (ticket.options.checkHandlers) await kernel.checkHandlers(ticket.options.handlerBudgetMs)
     await secondary.powerOn()
   } catch (error) {
     // Tells the boot CPU, which else would wait for the deadline.

@@ -53,6 +53,14 @@ export interface MachineOptions {
    * tiny inner loops half of their speed, in all of the process. Default false.
    */
   readonly pollEveryLoop?: boolean
+  /**
+   * For development: finds handlers and interrupt-safe functions that return promises, block, wait for a
+   * lock of the code that they interrupt, run for too long, or start timers where they must not; tells
+   * each as the event `violation`. It stands in for the functions of `Atomics` meanwhile. Default false.
+   */
+  readonly checkHandlers?: boolean
+  /** How long a handler may run under `checkHandlers`, in milliseconds. Default 5. */
+  readonly handlerBudgetMs?: number
 }
 
 /** What `boot` takes. */
@@ -75,6 +83,8 @@ const DEFAULTS = {
   hardLockupMs: 10_000,
   haltPollMs: 0.2,
   forceAfterMs: Infinity,
+  // A collection of garbage, or another thread on the same processor, takes some of it.
+  handlerBudgetMs: 5,
   slotCount: 64,
   slotBytes: 1024,
 } as const
@@ -99,6 +109,11 @@ export function sharedOptions(options: MachineOptions): SharedOptions {
     forceAfterMs: checkForceAfter(options.forceAfterMs ?? DEFAULTS.forceAfterMs),
     softLockupMs: lockupLimit('softLockupMs', options.softLockupMs ?? DEFAULTS.softLockupMs),
     hardLockupMs: lockupLimit('hardLockupMs', options.hardLockupMs ?? DEFAULTS.hardLockupMs),
+    checkHandlers: options.checkHandlers === true,
+    handlerBudgetMs: duration(
+      'handlerBudgetMs',
+      options.handlerBudgetMs ?? DEFAULTS.handlerBudgetMs,
+    ),
   }
 }
 

@@ -13,6 +13,7 @@ import { CPU, HEADER } from '../hardware/layout.ts'
 import type { MachineMemory } from '../hardware/machine-memory.ts'
 import { and, load, or, pause, type SharedWords } from '../hardware/memory.ts'
 import type { Platform } from '../hardware/platform.ts'
+import type { HandlerChecks } from './handler-checks.ts'
 import { PREEMPT_OFFSET, PreemptCount } from './preempt.ts'
 import { TIF } from './thread-flags.ts'
 import { GATE_COUNT } from './vectors.ts'
@@ -73,6 +74,8 @@ export class Cpu {
    * instructions after `process.exit()`: what they do must reach nobody, for slots have new users.
    */
   isBuried = false
+  /** @internal The development mode of handlers; undefined while it is off. */
+  checks: HandlerChecks | undefined
   /** @internal This thread looks for itself, and need not be rung; kernel/kernel.ts binds it. */
   onLook: () => void = () => undefined
   /** @internal This CPU has buried another; kernel/forced.ts binds it. */

@@ -178,9 +178,12 @@ export class Idt {
     this.#cpu.apic.eoi()
     if (action === undefined) return this.#ackBadIrq(vector)
     this.#softirqs.irqEnter()
+    const { checks } = this.#cpu
+    checks?.enter(action.name, vector)
     try {
       const result: unknown = action.handler(vector)
       if (isThenable(result)) {
+        checks?.onPromise()
         refusePromise(
           result,
           `the handler "${action.name}" of vector ${vector} returned a promise; handlers are ` +
@@ -189,6 +192,7 @@ export class Idt {
         )
       }
     } finally {
+      checks?.leave()
       this.#softirqs.irqExit()
     }
   }

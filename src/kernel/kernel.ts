@@ -15,6 +15,7 @@ import { Escalation } from './escalation.ts'
 import { ForcedEntry } from './forced.ts'
 import { FunctionTable } from './functions.ts'
 import { IdleLoop } from './idle.ts'
+import type { HandlerViolation } from './handler-checks.ts'
 import { Idt } from './idt.ts'
 import type { SharedOptions } from './protocol.ts'
 import { LocalTimer } from './local-timer.ts'
@@ -51,6 +52,8 @@ export interface MachineEvents {
    */
   stuck: StuckReport
   unstuck: StuckReport
+  /** A handler of this CPU broke a rule, as far as `checkHandlers` finds out. Told while it runs. */
+  violation: HandlerViolation
   /** A handler of this CPU threw, and nobody waited for its result. */
   error: { readonly cpu: number; readonly name: string; readonly error: unknown }
 }
@@ -81,6 +84,8 @@ export class Kernel {
   readonly idle: IdleLoop
   readonly backtrace: NmiBacktrace
   readonly lockup: LockupDetector
+  readonly #warned = new Set<string>()
+  #isShutDown = false
 
   constructor(
     memory: MachineMemory,
@@ -234,8 +239,33 @@ export class Kernel {
     )
   }
 
+  /** Loads and starts the development mode of handlers. */
+  async checkHandlers(budgetMs: number): Promise<void> {
+    const { HandlerChecks } = await import('./handler-checks.ts')
+    const { cpu } = this
+    if (this.#isShutDown) return
+    cpu.checks = new HandlerChecks(cpu, budgetMs, (violation) => this.#tellViolation(violation))
+  }
+
+  /** Where nobody listens the operator is told, once for each handler and rule. */
+  #tellViolation(violation: HandlerViolation): void {
+    const { platform } = this.cpu
+    const { name, rule, message, stack } = violation
+    if (this.events.has('violation') || platform.isObserved('violation')) {
+      platform.publish('violation', violation)
+      this.events.emit('violation', violation)
+    } else if (!this.#warned.has(`${rule} ${name}`)) {
+      this.#warned.add(`${rule} ${name}`)
+      // At once: the handler may never return.
+      platform.warnNow(`interprocessor: ${message}${stack === '' ? '' : `\n${stack}`}`)
+    }
+  }
+
   /** Ends this CPU's part: nothing of it calls back any more. */
   shutDown(reason: Error): void {
+    this.#isShutDown = true
+    this.cpu.checks?.stop()
+    this.cpu.checks = undefined
     this.forced.close()
     this.watchdog.stop()
     this.lockup.stop()

@@ -85,19 +85,23 @@ export class Nmi {
 
   /** `default_do_nmi`: every handler in turn. Called in NMI context. */
   run(interruptFlag: boolean): void {
-    const { apic } = this.#cpu
+    const { apic, checks } = this.#cpu
     // The interrupted code may stand between its two writes to the interrupt command register.
     const inTwoWrites = apic.mode === 'xapic'
     const destination = inTwoWrites ? apic.read(APIC_ICR2) : 0
     for (const [name, handler] of this.#handlers) {
+      checks?.enter(name, VECTOR.NMI)
       try {
         const result: unknown = handler({ interruptFlag })
         if (isThenable(result)) {
+          checks?.onPromise()
           const message = `the NMI handler "${name}" returned a promise; it must be synchronous`
           refusePromise(result, message, { cpu: this.#cpu.id })
         }
       } catch (error) {
         this.#onError(name, VECTOR.NMI, error)
+      } finally {
+        checks?.leave()
       }
     }
     if (inTwoWrites) apic.write(APIC_ICR2, destination)

@@ -26,6 +26,8 @@ export interface SharedOptions {
   readonly forceAfterMs: number
   readonly softLockupMs: number
   readonly hardLockupMs: number
+  readonly checkHandlers: boolean
+  readonly handlerBudgetMs: number
 }
 
 /** A hotplug state as a late joiner replays it: a function by name, and its argument. */

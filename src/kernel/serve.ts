@@ -187,9 +187,14 @@ export class CallServer {
     words[page + CPU.currentFunction] = record.id.low
     words[page + CPU.currentFunction + 1] = record.id.high
     words[page + CPU.currentRequest] = call.slot + 1
+    const { checks } = this.#cpu
+    checks?.enter(record.name, VECTOR.CALL_FUNCTION_VECTOR)
     try {
-      return runSharedFunction(record.run, call.info)
+      const result = runSharedFunction(record.run, call.info)
+      if (checks !== undefined && isThenable(result)) checks.onPromise()
+      return result
     } finally {
+      checks?.leave()
       words[page + CPU.currentRequest] = 0
     }
   }

@@ -32,7 +32,7 @@ export class StopCpus {
   constructor(kernel: Kernel) {
     this.#kernel = kernel
     kernel.functions.register(STOP_THIS_CPU, () => this.#stopThisCpu(false))
-    kernel.nmi.register('smpStopNmi', () => this.#onNmi())
+    kernel.nmi.register('interprocessor.smpStopNmi', () => this.#onNmi())
   }
 
   /**

@@ -21,6 +21,7 @@ import { NodeThread } from './node-thread.ts'
 const { setImmediate, setTimeout, clearTimeout, setInterval } = globalThis
 const { hrtime } = process
 
+const STDERR = 2
 /** The longest timer that Node takes; longer ones it fires at once. */
 const TIMER_MS_MAX = 0x7fffffff
 
@@ -90,6 +91,10 @@ export function nodePlatform(threadScript: URL): Platform {
     adoptThread: (worker) => addThread(checkWorker(worker)),
     isCloneable,
     warn: (message) => process.emitWarning(message, { type: 'InterprocessorWarning' }),
+    warnNow: (message) => {
+      // What console or process.emitWarning of a worker prints goes through the main thread.
+      process.getBuiltinModule('node:fs').writeSync(STDERR, `(node:${process.pid}) ${message}\n`)
+    },
     onThreadExit: (callback) => {
       process.once('exit', callback)
       return () => void process.off('exit', callback)

@@ -62,6 +62,7 @@ export class ExploredThread {
       adoptThread: refuse,
       isCloneable: () => true,
       warn: () => undefined,
+      warnNow: () => undefined,
       onThreadExit: () => () => undefined,
       isObserved: () => false,
       publish: () => undefined,
