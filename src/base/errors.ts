@@ -25,6 +25,8 @@ export const IPI_ERROR_CODES = {
   IPI_WOULD_DEADLOCK: 'waiting here could wait for ever: interrupts are off, or this is a handler',
   IPI_CANNOT_BLOCK: 'this thread must not block',
   IPI_CALL_FAILED: 'a call to several CPUs failed on at least one of them',
+  IPI_TYPE_CONFLICT: 'two ranges of memory overlap whose types do not go together',
+  IPI_NO_FREE_RANGE: 'every place for a range of memory with a type of its own is taken',
   IPI_ALREADY_BOOTED: 'this thread already belongs to a machine',
   IPI_NOT_BOOTED: 'this thread belongs to no machine',
   IPI_MACHINE_CLOSED: 'the machine was closed',

@@ -20,7 +20,7 @@ import { MASK_WORDS } from '../base/cpu-mask.ts'
 /** "IPI1" in ASCII: the first word of every machine's memory. */
 export const MAGIC = 0x49504931
 /** The version of this map. A map of another version is refused at attach. */
-export const LAYOUT_VERSION = 4
+export const LAYOUT_VERSION = 5
 
 /** Words in a cache line of 64 bytes. */
 export const LINE_WORDS = 16
@@ -33,6 +33,11 @@ export const MM_COUNT_MAX = 64
 export const MM_WORDS = 16
 /** Record 0 of the address-space table: the kernel's own space, `init_mm`. */
 export const INIT_MM = 0
+
+/** How many ranges of keys, of all address spaces together, can have a memory type of their own. */
+export const TYPE_COUNT_MAX = 64
+/** Words of one such range. */
+export const TYPE_WORDS = 16
 
 /** The header. */
 export const HEADER = {
@@ -102,15 +107,25 @@ export const HEADER = {
    */
   flushMask: 432,
 
-  /** Stop-machine: state word (sequence << 3 | state), participants, who runs the function. */
+  /** The rendezvous of the holder of the control lock: sequence << 3 | phase. */
   stopState: 448,
+  /** Who began it: 1 + its number, and its incarnation. Written before the state. */
+  stopInitiator: 449,
+  /** Who takes part, and who runs the function of stop-machine. */
   stopParticipants: 464,
   stopRunners: 464 + MASK_WORDS,
   /** 1 + the CPU that stopped all others with smpSendStop, 0 nobody. Compare-and-swap. */
   stoppingCpu: 480,
 
+  /** How often each variable memory type range is in use. Control lock, or a rendezvous. */
+  mtrrUsage: 496,
+
   /** The address-space table: MM_COUNT_MAX records of MM_WORDS. */
   mmTable: 512,
+  /** 1 + the memory type of the keys of each address space that no range names; 0 not declared. */
+  spaceTypes: 1536,
+  /** TYPE_COUNT_MAX ranges of keys that have a type of their own, TYPE_WORDS each. */
+  typeTable: 1536 + MM_COUNT_MAX,
 } as const
 
 /** One record of the address-space table. */
@@ -121,8 +136,18 @@ export const MM = {
   cpuVmMask: 8,
 } as const
 
+/** A range of keys with a memory type of its own. Written in rendezvous, by every CPU alike. */
+export const TYPE = {
+  /** 1 + the address space, 0 while free. */
+  space: 0,
+  /** The type from bit 8 on; below, what kind of range it is: kernel/key-range.ts. */
+  kind: 1,
+  /** Numbers: the first, and the first behind. Strings: how long the prefix is, and its units. */
+  bounds: 2,
+} as const
+
 /** Words of the header. */
-export const HEADER_WORDS = HEADER.mmTable + MM_COUNT_MAX * MM_WORDS
+export const HEADER_WORDS = HEADER.typeTable + TYPE_COUNT_MAX * TYPE_WORDS
 
 /** The per-CPU page, after the APIC page. */
 export const CPU = {
@@ -172,6 +197,9 @@ export const CPU = {
   /** Completed requests that the owner has taken off its list and not closed: 1 + slot, or 0. */
   completionsTaken: 60,
 
+  /** The last change of memory types after which this CPU has written out all that it held back. */
+  typesDrained: 61,
+
   /** Call queue: 1 + global slot number of the newest request, 0 empty, or CLOSED. */
   callQueue: 64,
   /** Completed requests of this CPU, a list like the call queue. Targets push; the owner takes. */
@@ -183,6 +211,9 @@ export const CPU = {
   vectorCounts: 128,
   /** Other counts, the names of EVENT_NAMES. The owner writes; anybody reads. */
   eventCounts: 384,
+
+  /** Memory type range registers: hardware/mtrr.ts. The owner writes; a CPU that comes later reads. */
+  mtrr: 640,
 } as const
 
 /**

@@ -118,6 +118,7 @@ export function createMachineOn(
   const control = new Control(kernel, shared)
   const hotplug = new Hotplug(kernel, control, shared)
   setupLocalApic(kernel.cpu, kernel.senders.driver)
+  kernel.mtrr.init()
   kernel.cpu.core.state = CPU_STATE.running
   kernel.driver.open()
   for (const mask of [HEADER.calloutMask, HEADER.callinMask, HEADER.commencedMask]) {

@@ -41,7 +41,8 @@ export interface StopMachineOptions {
 /** Control on one CPU. */
 export class Control {
   readonly #kernel: Kernel
-  readonly #timeoutMs: number
+  /** The deadline of what names none, in milliseconds. */
+  readonly timeoutMs: number
   readonly #forceAfterMs: number
   readonly #stopCpus: StopCpus
   /** One control operation at a time in the whole machine: hotplug, stop-machine. */
@@ -50,7 +51,7 @@ export class Control {
 
   constructor(kernel: Kernel, { timeoutMs, forceAfterMs }: SharedOptions) {
     this.#kernel = kernel
-    this.#timeoutMs = timeoutMs
+    this.timeoutMs = timeoutMs
     this.#forceAfterMs = forceAfterMs
     this.lock = new RobustLock(kernel.cpu, HEADER.controlLock)
     this.#stopCpus = new StopCpus(kernel)
@@ -101,7 +102,7 @@ export class Control {
     info: unknown,
     options: StopMachineOptions = {},
   ): Promise<unknown> {
-    const timeoutMs = options.timeoutMs ?? this.#timeoutMs
+    const timeoutMs = options.timeoutMs ?? this.timeoutMs
     const { cpu, waits } = this.#kernel
     return this.exclusively('stopMachine', timeoutMs, async () => {
       waits.checkMayWait('stopMachine', true)
@@ -115,7 +116,7 @@ export class Control {
     cpus: CpuSet | undefined,
     deadline: number,
   ): unknown {
-    const { cpu, calls, functions, stop } = this.#kernel
+    const { cpu, calls, functions, rendezvous, stop } = this.#kernel
     const participants = cpu.memory.onlineMask
     const runners = cpus === undefined ? CpuMask.of(cpu.id) : CpuMask.from(cpus).and(participants)
     // Only what runs here may be a plain function; other threads know functions by name.
@@ -132,17 +133,19 @@ export class Control {
     // Who stands still can neither wait for slots nor let the driver go on: the request goes first.
     const restMs = Math.max(0, deadline - cpu.platform.now())
     const { results, errors } = calls.rendezvous(
+      'stopMachine',
       participants,
       KERNEL_FUNCTIONS.multiCpuStop,
       round,
       restMs,
+      undefined,
       () => {
         local = this.#standHere(sequence, () => run(info), deadline)
         return local.outcome !== 'aborted'
       },
     )
     if (local!.outcome === 'aborted') {
-      const missing = stop.missing(participants, sequence)
+      const missing = rendezvous.missing(participants, sequence)
       const doing = missing.map((each) => describeTarget(cpu, functions, each)).join('; ')
       throw new IpiError('IPI_TIMEOUT', `stopMachine: did not stand still in time: ${doing}`, {
         cpus: missing,
@@ -191,7 +194,7 @@ export class Control {
   }
 
   /** Flushes one address, or with FLUSH_ALL the whole space, on every CPU that uses it. */
-  async flush(mm: number, va: number, timeoutMs = this.#timeoutMs): Promise<void> {
+  async flush(mm: number, va: number, timeoutMs = this.timeoutMs): Promise<void> {
     const { waits } = this.#kernel
     waits.checkMayWait('flushTlb', false)
     const request = this.flushTlb(mm, va)
@@ -205,7 +208,7 @@ export class Control {
   }
 
   /** The blocking form of `flush`. */
-  flushSync(mm: number, va: number, timeoutMs = this.#timeoutMs): void {
+  flushSync(mm: number, va: number, timeoutMs = this.timeoutMs): void {
     const { waits } = this.#kernel
     waits.checkMayWait('flushTlbSync', true)
     const request = this.flushTlb(mm, va)
@@ -240,7 +243,7 @@ export class Control {
   }
 
   /** `flush_tlb_all`: every translation of every CPU, by the call-function interrupt. */
-  async flushTlbAll(timeoutMs = this.#timeoutMs): Promise<void> {
+  async flushTlbAll(timeoutMs = this.timeoutMs): Promise<void> {
     try {
       await this.#kernel.calls.each(KERNEL_FUNCTIONS.flushTlbAll, undefined, { timeoutMs })
     } catch (error) {

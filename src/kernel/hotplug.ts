@@ -51,7 +51,7 @@ export class Hotplug {
     this.#boot = new SmpBoot(kernel, options.bootTimeoutMs)
     kernel.forced.enterThread = (cpu) => this.#enterThread(cpu)
     kernel.waits.lookAround.push(() => this.#lookForDead())
-    kernel.stop.lookForDead = () => this.#lookForDead()
+    kernel.rendezvous.lookForDead = () => this.#lookForDead()
   }
 
   /**

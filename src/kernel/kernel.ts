@@ -20,8 +20,11 @@ import { Idt } from './idt.ts'
 import type { SharedOptions } from './protocol.ts'
 import { LocalTimer } from './local-timer.ts'
 import { LockupDetector, type Lockup, type LockupListener } from './lockup.ts'
+import { MemoryTypes } from './memory-types.ts'
+import { MtrrHandler } from './mtrr-handler.ts'
 import { Nmi } from './nmi.ts'
 import { OutgoingCalls } from './outgoing-calls.ts'
+import { Rendezvous } from './rendezvous.ts'
 import { Rescheduler } from './resched.ts'
 import { IpiSenders } from './send.ts'
 import { CallServer } from './serve.ts'
@@ -78,7 +81,10 @@ export class Kernel {
   readonly calls: CallFunction
   readonly rescheduler: Rescheduler
   readonly tlb: Tlb
+  readonly rendezvous: Rendezvous
   readonly stop: MultiCpuStop
+  readonly types: MemoryTypes
+  readonly mtrr: MtrrHandler
   readonly timer: LocalTimer
   readonly watchdog: Watchdog
   readonly idle: IdleLoop
@@ -139,7 +145,11 @@ export class Kernel {
     )
     this.rescheduler = new Rescheduler(cpu, this.senders, this.builder, onError)
     this.tlb = new Tlb(cpu, this.senders)
-    this.stop = new MultiCpuStop(cpu)
+    this.rendezvous = new Rendezvous(cpu)
+    this.stop = new MultiCpuStop(cpu, this.rendezvous)
+    const onTypeError = (error: unknown): void => onError('memory type', 0, error)
+    this.types = new MemoryTypes(cpu, onTypeError)
+    this.mtrr = new MtrrHandler(this)
     this.timer = new LocalTimer(cpu)
     this.idle = new IdleLoop(cpu, this.rescheduler, this.waits, {
       ownsThread: id !== 0,
@@ -308,6 +318,7 @@ function resetCpuPage(memory: MachineMemory, id: number): void {
     CPU.interruptsOff,
     CPU.stopAck,
     CPU.flushAck,
+    CPU.typesDrained,
   ]) {
     store(memory.words, page + field, 0)
   }

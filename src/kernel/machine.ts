@@ -19,6 +19,7 @@ import type { HotplugState } from './hotplug-states.ts'
 import type { IrqHandler, IrqOptions } from './idt.ts'
 import { readInterrupts, type InterruptTable } from './interrupts.ts'
 import type { Kernel, MachineEvents } from './kernel.ts'
+import { Mtrr } from './mtrr.ts'
 import type { NmiHandler } from './nmi.ts'
 import type { ScheduleHook } from './resched.ts'
 import type { SoftirqAction } from './softirq.ts'
@@ -42,6 +43,8 @@ export class Machine extends CallFamily {
   readonly #control: Control
   readonly #boot: BootPart | undefined
   readonly #onClose: () => void
+  /** The memory types of address ranges and of keys: kernel/mtrr.ts. */
+  readonly mtrr: Mtrr
   #closing: Promise<void> | undefined
 
   /** @internal */
@@ -51,6 +54,7 @@ export class Machine extends CallFamily {
     this.#control = control
     this.#boot = boot
     this.#onClose = onClose
+    this.mtrr = new Mtrr(kernel, control, control.timeoutMs)
   }
 
   /** The CPU of the calling thread. */

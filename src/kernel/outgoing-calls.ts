@@ -85,7 +85,8 @@ export class OutgoingCalls {
   }
 
   /**
-   * Blocks while the others run a function that waits for this CPU in turn: stop-machine.
+   * Blocks while the others run a function that waits for this CPU in turn: stop-machine,
+   * set_mtrr.
    * `meanwhile` is this CPU's part; it may stand still with interrupts off, for it is called when
    * the request is on its way to everybody and needs nothing of this CPU any more. If it gives
    * false, the others are given up. Gives what the others answered. Waits `timeoutMs` for slots:

@@ -69,6 +69,7 @@ export class Secondary {
       return this.#onFailure(this.#late('callout'))
     }
     setupLocalApic(cpu, senders.driver)
+    this.#kernel.mtrr.init()
     try {
       this.#replayStates()
     } catch (error) {

@@ -87,16 +87,18 @@ export class CallFunction {
     return this.singleSync(this.#planner.choose(mask), fn, info, options)
   }
 
-  /** What stop-machine asks of the others: see {@link OutgoingCalls.rendezvous}. */
+  /** What stop-machine and set_mtrr ask of the others: see {@link OutgoingCalls.rendezvous}. */
   rendezvous(
+    what: string,
     mask: CpuSet,
     fn: unknown,
     info: unknown,
     timeoutMs: number,
+    options: CallOptions | undefined,
     meanwhile: () => boolean,
   ): ReturnType<OutgoingCalls['rendezvous']> {
     const targets = this.#planner.othersOf(mask)
-    const plan = this.#planner.planMany('stopMachine', targets, false, fn, info, undefined, true)
+    const plan = this.#planner.planMany(what, targets, false, fn, info, options, true)
     return this.#outgoing.rendezvous(plan, timeoutMs, meanwhile)
   }
 

@@ -109,9 +109,9 @@ export const MUTANTS: readonly Mutant[] = [
     'counts who has acknowledged an earlier step of the round',
     'two rounds of standing still',
     [
-      'kernel/stop-machine.js',
-      'if (memory.readCpu(cpu, CPU.stopAck) === word)',
-      'if (memory.readCpu(cpu, CPU.stopAck) >>> STATE_BITS === word >>> STATE_BITS)',
+      'kernel/rendezvous.js',
+      'if (memory.readCpu(cpu, CPU.stopAck) !== word &&',
+      'if (memory.readCpu(cpu, CPU.stopAck) >>> PHASE_BITS !== word >>> PHASE_BITS &&',
     ],
   ),
   mutant('runs its own part of a call with interrupts on', 'runs its own part of a call', [
@@ -235,14 +235,14 @@ export const MUTANTS: readonly Mutant[] = [
     'driver.open();\n        memory.setCpu(HEADER.callinMask, id);',
   ]),
   mutant('takes interrupts while it stands still', 'two rounds of standing still', [
-    'kernel/stop-machine.js',
+    'kernel/rendezvous.js',
     'this.#cpu.cpuRelax();\n        if (spins',
     'this.#cpu.localIrqEnable();\n        this.#cpu.cpuRelax();\n        if (spins',
   ]),
   mutant('goes on as soon as the function has run', 'two rounds of standing still', [
-    'kernel/stop-machine.js',
-    'if (state === STOP.exit)',
-    'if (state === STOP.exit || state === STOP.run && state === acknowledged)',
+    'kernel/rendezvous.js',
+    'if (phase === OVER)',
+    'if (phase === OVER || phase === PHASE.third && phase === acknowledged)',
   ]),
   mutant('stops the machine although another does', 'two stop the machine at once', [
     'kernel/control.js',
@@ -433,5 +433,50 @@ export const MUTANTS: readonly Mutant[] = [
     'kernel/robust-lock.js',
     'if ((found & ~WAITERS) !== this.word)\n                return;',
     '',
+  ]),
+  mutant('programs before everybody stands', 'dies before it asks the other', [
+    'kernel/rendezvous.js',
+    'if (phase !== PHASE.first)\n                    run(phase);',
+    'if (phase < PHASE.third)\n                    run(phase + 1);',
+  ]),
+  mutant('leaves before all have programmed', 'adds a range while an interrupt comes', [
+    'kernel/rendezvous.js',
+    'if (phase === OVER)',
+    'if (phase === OVER || (phase === PHASE.second && phase === acknowledged))',
+  ]),
+  mutant('takes interrupts while it programs', 'adds a range while an interrupt comes', [
+    'kernel/mtrr-handler.js',
+    'const flags = this.#cpu.localIrqSave();',
+    'const flags = this.#cpu.irqsDisabled;',
+  ]),
+  mutant('changes types although another does', 'two add a range at once', [
+    'kernel/mtrr.js',
+    'return this.#control.exclusively(what, this.#timeoutMs, async () => {',
+    'return Promise.resolve().then(async () => {',
+  ]),
+  mutant('comes up with the registers of its own', 'adds a range before one comes up', [
+    'kernel/mtrr-handler.js',
+    'if (id === BOOT_CPU)',
+    'if (id >= BOOT_CPU)',
+  ]),
+  mutant('waits in a rendezvous for one that is dead', 'adds a range and dies', [
+    'kernel/rendezvous.js',
+    '&& !this.#isGone(cpu))',
+    '&& cpu >= 0)',
+  ]),
+  mutant('waits for those whom the dead did not ask', 'dies before it asks the other', [
+    'kernel/rendezvous.js',
+    '|| this.#initiatorIsGone())',
+    '|| false)',
+  ]),
+  mutant('leaves the words to the one who asks', 'keys get another type', [
+    'kernel/memory-types.js',
+    'words.forEach(',
+    'if (initiator === this.#cpu.id)\n            words.forEach(',
+  ]),
+  mutant('gives keys a type without taking the old one first', 'keys get another type', [
+    'kernel/mtrr.js',
+    'const sequence = change(between);',
+    'const sequence = change(after);',
   ]),
 ]

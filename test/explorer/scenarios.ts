@@ -5,6 +5,7 @@ import { APIC } from './scenarios/apic.ts'
 import { CALLS } from './scenarios/calls.ts'
 import { CONTROL } from './scenarios/control.ts'
 import { LIVES } from './scenarios/lives.ts'
+import { MEMORY_TYPES } from './scenarios/memory-types.ts'
 import { SIGNALLING } from './scenarios/signalling.ts'
 
 /** All of them. */
@@ -14,4 +15,5 @@ export const SCENARIOS: readonly KernelScenario[] = [
   ...LIVES,
   ...CONTROL,
   ...APIC,
+  ...MEMORY_TYPES,
 ]

@@ -11,6 +11,7 @@ import type * as functionsRoom from '../../src/kernel/functions.ts'
 import type * as kernelRoom from '../../src/kernel/kernel.ts'
 import type * as layoutRoom from '../../src/hardware/layout.ts'
 import type * as memoryRoom from '../../src/hardware/machine-memory.ts'
+import type * as mtrrRoom from '../../src/kernel/mtrr.ts'
 import type * as pageRoom from '../../src/hardware/apic/page.ts'
 import type * as requestRoom from '../../src/kernel/request.ts'
 import type * as robustLockRoom from '../../src/kernel/robust-lock.ts'
@@ -38,6 +39,7 @@ export interface Rooms {
   readonly kernel: typeof kernelRoom
   readonly layout: typeof layoutRoom
   readonly memory: typeof memoryRoom
+  readonly mtrr: typeof mtrrRoom
   readonly death: typeof deathRoom
   readonly page: typeof pageRoom
   readonly request: typeof requestRoom
@@ -57,6 +59,7 @@ export async function loadRooms(folder = 'explored'): Promise<Rooms> {
     kernel: await load('kernel/kernel'),
     layout: await load('hardware/layout'),
     memory: await load('hardware/machine-memory'),
+    mtrr: await load('kernel/mtrr'),
     death: await load('kernel/death'),
     page: await load('hardware/apic/page'),
     request: await load('kernel/request'),
@@ -172,6 +175,7 @@ export class ExploredMachine {
       now(rooms.apicSetup.setupLocalApic(kernel.cpu, kernel.senders.driver))
       kernel.cpu.core.state = CPU_STATE.running
       now(kernel.driver.open())
+      now(kernel.mtrr.init())
       now(memory.setCpu(HEADER.onlineMask, cpu))
       return kernel
     })
@@ -301,6 +305,13 @@ export class ExploredMachine {
     return this.kernels.map((kernel) => new Control(kernel, this.#shared))
   }
 
+  /** The memory types of the machine, from each of its CPUs. */
+  mtrrs(): readonly mtrrRoom.Mtrr[] {
+    const { Mtrr } = this.#rooms.mtrr
+    const controls = this.controls()
+    return this.kernels.map((kernel, cpu) => new Mtrr(kernel, controls[cpu]!, Infinity))
+  }
+
   /** The lock of control operations, from each CPU. */
   locks(): readonly robustLockRoom.RobustLock[] {
     const { layout, robustLock } = this.#rooms
@@ -312,6 +323,11 @@ export class ExploredMachine {
     const old = this.words[at]!
     this.words[at] = value
     this.#watch.wrote(at, old)
+  }
+
+  /** Wakes a CPU that sleeps on a word. */
+  wake(cpu: number): void {
+    this.#watch.wake(cpu)
   }
 
   /** Nothing runs on a thread after its program. */
