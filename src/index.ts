@@ -25,6 +25,17 @@ export function createMachine(options: MachineOptions = {}): Machine {
 
 export { attach } from './worker.ts'
 export { sharedFunction, thisMachine } from './kernel/boot.ts'
+export { createCache, type Cache, type CacheStats, type FlushResult } from './services/cache.ts'
+export type {
+  CacheOptions,
+  CacheType,
+  FlushOptions,
+  FlushWhat,
+  OnFenced,
+  Store,
+  Walk,
+  WalkContext,
+} from './services/cache/options.ts'
 export { CpuMask, type CpuSet } from './base/cpu-mask.ts'
 export {
   IPI_ERROR_CODES,

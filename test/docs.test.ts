@@ -11,7 +11,16 @@ import { test } from 'node:test'
 import assert from 'node:assert/strict'
 import { fileURLToPath } from 'node:url'
 import { IPI_ERROR_CODES } from '../src/base/errors.ts'
-import { CPU, HEADER, LAYOUT_VERSION, MM, SLOT } from '../src/hardware/layout.ts'
+import {
+  CPU,
+  HEADER,
+  LAYOUT_VERSION,
+  MM,
+  RECORD,
+  SLOT,
+  SPACE,
+  TLB,
+} from '../src/hardware/layout.ts'
 
 /** Texts by their path in the repository, with slashes on every system. */
 type Files = ReadonlyMap<string, string>
@@ -106,7 +115,10 @@ function wrongInMemoryMap(files: Files): string[] {
   const tables = {
     Header: HEADER,
     'Address-space record': MM,
+    'Log of an address space': SPACE,
+    'Flush record': RECORD,
     'Per-CPU page': CPU,
+    'TLB page': TLB,
     'Request slot': SLOT,
   }
   const version = text.includes(`Layout version ${LAYOUT_VERSION}.`) ? [] : ['the layout version']

@@ -4,7 +4,12 @@ import { boot } from 'interprocessor'
 import { translate, usePageTable } from './tasks.mjs'
 
 const PAGE = 7
-const machine = await boot({ cpus: 4, entry: new URL('./tasks.mjs', import.meta.url) })
+const machine = await boot({
+  cpus: 4,
+  entry: new URL('./tasks.mjs', import.meta.url),
+  // As Linux 2.6.11 did it. By default threads look before each read, and need no interrupt.
+  tlbDriver: 'tlbstate',
+})
 try {
   const pageTable = new Int32Array(new SharedArrayBuffer(64))
   await machine.onEachCpu(usePageTable, pageTable)

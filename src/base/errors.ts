@@ -36,6 +36,7 @@ export const IPI_ERROR_CODES = {
   IPI_LAYOUT_VERSION: 'the memory was laid out by another version of this library',
   IPI_APIC_FAULT: 'a register access that raises a general-protection fault on hardware',
   IPI_NO_FORCED_ENTRY: 'threads that do not look up cannot be reached here',
+  IPI_FLUSHED: 'the value was flushed while it was being read',
   IPI_NOT_SUPPORTED: 'this environment lacks what the call needs',
 } as const
 

@@ -54,6 +54,8 @@ async function bootWith(cpus: number, fn: UserFunction | undefined): Promise<Mac
   const entry = new URL('./demo/entry.js', import.meta.url)
   try {
     return await boot({
+      // The book's: every CPU that uses the space is interrupted, whatever it does.
+      tlbDriver: 'tlbstate',
       cpus,
       entry: fn === undefined ? entry : entryFor(entry, fn),
       // Every CPU sleeps between two interrupts: one that polls would need none to be rescheduled.

@@ -2,9 +2,11 @@
  * The memory map: where every shared word of a machine stands, who writes it and who reads it.
  *
  *   header            one, words shared by all CPUs
+ *   space logs        one per address space, the table `SPACE` of layout-spaces.ts and `flushLogSize` flush records
  *   CPU block         one per possible CPU:
  *     APIC page       4 KiB, architectural offsets (Intel SDM vol. 3, chapter "APIC")
  *     per-CPU page    4 KiB, the table `CPU` below
+ *     TLB page        4 KiB, one line per address space, the table `TLB` below
  *     request slots   `slotCount` slots of `slotWords`, the table `SLOT` below
  *
  * Offsets are in 32-bit words. Words that different CPUs write often stand on different cache lines
@@ -16,28 +18,24 @@
  */
 
 import { MASK_WORDS } from '../base/cpu-mask.ts'
+import {
+  LINE_WORDS,
+  MM_COUNT_MAX,
+  RECORD_WORDS,
+  SPACE,
+  TYPE_COUNT_MAX,
+  TYPE_WORDS,
+} from './layout-spaces.ts'
+
+export * from './layout-spaces.ts'
 
 /** "IPI1" in ASCII: the first word of every machine's memory. */
 export const MAGIC = 0x49504931
 /** The version of this map. A map of another version is refused at attach. */
 export const LAYOUT_VERSION = 5
 
-/** Words in a cache line of 64 bytes. */
-export const LINE_WORDS = 16
 /** Words in a page of 4 KiB. */
 export const PAGE_WORDS = 1024
-
-/** How many address spaces a machine can know. */
-export const MM_COUNT_MAX = 64
-/** Words of one address-space record. */
-export const MM_WORDS = 16
-/** Record 0 of the address-space table: the kernel's own space, `init_mm`. */
-export const INIT_MM = 0
-
-/** How many ranges of keys, of all address spaces together, can have a memory type of their own. */
-export const TYPE_COUNT_MAX = 64
-/** Words of one such range. */
-export const TYPE_WORDS = 16
 
 /** The header. */
 export const HEADER = {
@@ -57,6 +55,10 @@ export const HEADER = {
   callDriver: 6,
   /** Flags of the machine: bit 0 strict APIC. Written once. */
   machineFlags: 7,
+  /** Which TLB driver keeps translations coherent: an index into TLB_DRIVERS. Written once. */
+  tlbDriver: 12,
+  /** Flush records that the log of an address space holds. Written once. */
+  flushLogSize: 13,
 
   /** CPUs whose thread exists: written by the creator with atomic or/and; read by everybody. */
   presentMask: 16,
@@ -126,24 +128,6 @@ export const HEADER = {
   spaceTypes: 1536,
   /** TYPE_COUNT_MAX ranges of keys that have a type of their own, TYPE_WORDS each. */
   typeTable: 1536 + MM_COUNT_MAX,
-} as const
-
-/** One record of the address-space table. */
-export const MM = {
-  /** The name's hash, two words, 0 while free. Each is claimed by compare-and-swap. */
-  name: 0,
-  /** `cpu_vm_mask`: CPUs that must receive flush interrupts for it. Atomic or/and. */
-  cpuVmMask: 8,
-} as const
-
-/** A range of keys with a memory type of its own. Written in rendezvous, by every CPU alike. */
-export const TYPE = {
-  /** 1 + the address space, 0 while free. */
-  space: 0,
-  /** The type from bit 8 on; below, what kind of range it is: kernel/key-range.ts. */
-  kind: 1,
-  /** Numbers: the first, and the first behind. Strings: how long the prefix is, and its units. */
-  bounds: 2,
 } as const
 
 /** Words of the header. */
@@ -302,21 +286,33 @@ export interface MachineSize {
   readonly slotCount: number
   /** Words per slot; a value whose encoding fits the payload part travels in it. */
   readonly slotWords: number
+  /** Records in the flush log of each address space, a power of two. */
+  readonly flushLogSize: number
 }
 
 /** Words of one CPU block. */
 export function cpuBlockWords(size: MachineSize): number {
-  return 2 * PAGE_WORDS + size.slotCount * size.slotWords
+  return 3 * PAGE_WORDS + size.slotCount * size.slotWords
+}
+
+/** Words of one address space's log. */
+function spaceWords({ flushLogSize }: MachineSize): number {
+  return SPACE.log + Math.ceil((flushLogSize * RECORD_WORDS) / LINE_WORDS) * LINE_WORDS
+}
+
+/** The first word of an address space's log: add an offset of SPACE. */
+export function spaceLog(size: MachineSize, mm: number): number {
+  return alignToPage(HEADER_WORDS) + mm * spaceWords(size)
 }
 
 /** Words of a whole machine. */
 export function machineWords(size: MachineSize): number {
-  return alignToPage(HEADER_WORDS) + size.cpuCount * cpuBlockWords(size)
+  return apicPage(size, size.cpuCount)
 }
 
 /** The first word of a CPU's APIC page. */
 export function apicPage(size: MachineSize, cpu: number): number {
-  return alignToPage(HEADER_WORDS) + cpu * cpuBlockWords(size)
+  return alignToPage(spaceLog(size, MM_COUNT_MAX)) + cpu * cpuBlockWords(size)
 }
 
 function alignToPage(words: number): number {

@@ -24,6 +24,7 @@ function assertSize(size: MachineSize): void {
   assert(size.slotCount >= size.cpuCount, 'one CPU can call all others at once')
   assert(size.slotWords % LINE_WORDS === 0, 'slots are whole cache lines')
   assert(size.slotWords > SLOT.payload, 'a slot has room for a payload')
+  assert((size.flushLogSize & (size.flushLogSize - 1)) === 0, 'the flush log is a power of two')
   assert((size.slotCount * size.slotWords) % LINE_WORDS === 0, 'CPU blocks are whole lines')
 }
 
@@ -37,6 +38,7 @@ export class MachineMemory implements MachineSize {
   readonly cpuCount: number
   readonly slotCount: number
   readonly slotWords: number
+  readonly flushLogSize: number
   readonly #firstBlock: number
   readonly #blockWords: number
   /** The first word of each slot: the hot paths ask too often to divide. */
@@ -49,6 +51,7 @@ export class MachineMemory implements MachineSize {
     this.cpuCount = this.words[HEADER.cpuCount]!
     this.slotCount = this.words[HEADER.slotCount]!
     this.slotWords = this.words[HEADER.slotWords]!
+    this.flushLogSize = this.words[HEADER.flushLogSize]!
     this.#firstBlock = apicPage(this, 0)
     this.#blockWords = cpuBlockWords(this)
     this.#slotAt = Int32Array.from({ length: this.cpuCount * this.slotCount }, (_, slot) => {
@@ -66,6 +69,7 @@ export class MachineMemory implements MachineSize {
     words[HEADER.cpuCount] = size.cpuCount
     words[HEADER.slotCount] = size.slotCount
     words[HEADER.slotWords] = size.slotWords
+    words[HEADER.flushLogSize] = size.flushLogSize
     words[HEADER.layoutVersion] = LAYOUT_VERSION
     // Last: whoever sees the magic sees a complete header.
     store(words, HEADER.magic, MAGIC)
@@ -120,6 +124,11 @@ export class MachineMemory implements MachineSize {
     return this.#firstBlock + cpu * this.#blockWords + PAGE_WORDS
   }
 
+  /** The first word of a CPU's line about an address space: add an offset of TLB. */
+  tlbLine(cpu: number, mm: number): number {
+    return this.cpuPage(cpu) + PAGE_WORDS + mm * LINE_WORDS
+  }
+
   /** The first word of a request slot: add an offset of SLOT. Slots are numbered machine-wide. */
   slot(slot: number): number {
     return this.#slotAt[slot]!
@@ -127,7 +136,7 @@ export class MachineMemory implements MachineSize {
 
   /** The first word of a CPU's first slot. */
   slots(cpu: number): number {
-    return this.cpuPage(cpu) + PAGE_WORDS
+    return this.cpuPage(cpu) + 2 * PAGE_WORDS
   }
 
   /** One word as a view of its own: a plain read of it costs half of one that takes an index. */

@@ -29,14 +29,14 @@ export class AddressSpace {
     return this.#kernel.tlb.cpuVmMask(this.#mm)
   }
 
-  /** Makes this the active space of this CPU: `switch_mm`. */
+  /** Makes this an active space of this CPU: `switch_mm`. */
   switchTo(): void {
     this.#kernel.tlb.switchMm(this.#mm)
   }
 
-  /** Says that this CPU needs nothing of its active space for now: `enter_lazy_tlb`. */
+  /** Says that this CPU needs nothing of the space for now: `enter_lazy_tlb`. */
   enterLazy(): void {
-    this.#kernel.tlb.enterLazyTlb()
+    this.#kernel.tlb.enterLazyTlb(this.#mm)
   }
 
   /**
@@ -50,7 +50,7 @@ export class AddressSpace {
 
   /** Whether this CPU holds a copy of the translation. */
   holds(address: number): boolean {
-    return this.#kernel.tlb.loaded === this.#mm && this.#kernel.tlb.buffer.has(address)
+    return this.#kernel.tlb.holds(this.#mm, address)
   }
 
   /**
@@ -63,13 +63,14 @@ export class AddressSpace {
   }
 
   /**
-   * Makes every CPU forget the translations of `start` up to, not including, `end`. As in 2.6.11 a
-   * range takes the whole space with it: one request, whatever its length.
+   * Makes every CPU forget the translations of `start` up to, not including, `end`. With the driver
+   * `tlbstate` a range takes the whole space with it.
    */
   async flushTlbRange(start: number, end: number): Promise<void> {
     checkAddress(start)
     if (end <= start) return
-    await this.flushTlbMm()
+    checkAddress(end - 1)
+    await this.#control.flush(this.#mm, start, end)
   }
 
   /** Makes every CPU forget every translation of this space. */

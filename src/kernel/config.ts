@@ -7,6 +7,7 @@ import { MachineMemory } from '../hardware/machine-memory.ts'
 import { CALL_DRIVERS, type CallDriverName } from './call-queue.ts'
 import { MACHINE_STRICT_APIC } from './cpu.ts'
 import type { SharedOptions } from './protocol.ts'
+import { TLB_DRIVERS, type TlbDriverName } from './tlb.ts'
 import { APIC_DRIVERS, chooseApicDriver, type ApicDriverName } from './send.ts'
 
 /** What a machine is made with. */
@@ -17,6 +18,13 @@ export interface MachineOptions {
   readonly apic?: ApicDriverName
   /** How calls are made: per-target queues, or the one global record of Linux 2.6.11. */
   readonly callDriver?: CallDriverName
+  /** How copies of translations are kept coherent: by generations, or as Linux 2.6.11 did. */
+  readonly tlbDriver?: TlbDriverName
+  /**
+   * Flushes of one address space or cache that a thread may be behind and still forget only what was
+   * flushed; one that is further behind forgets everything. A power of two. Default 1,024.
+   */
+  readonly flushLogSize?: number
   /** The deadline of a wait that names none, in milliseconds. Default 30,000. */
   readonly timeoutMs?: number
   /** How long a thread may take to become a CPU, in milliseconds. Default 10,000. */
@@ -87,12 +95,14 @@ const DEFAULTS = {
   handlerBudgetMs: 5,
   slotCount: 64,
   slotBytes: 1024,
+  flushLogSize: 1024,
 } as const
 
 /** The smallest slot: a header line and a payload line. */
 const SLOT_BYTES_MIN = 2 * LINE_WORDS * 4
 const SLOT_BYTES_MAX = 1 << 20
 const SLOT_COUNT_MAX = 4096
+const FLUSH_LOG_SIZE_MAX = 1 << 16
 
 /** Checks `cpus` of boot. Throws `IPI_INVALID_ARGUMENT`. */
 export function checkCpuCount(cpus: number): number {
@@ -137,14 +147,23 @@ export function createMemory(options: MachineOptions, cpus: number): MachineMemo
       `callDriver: "${String(callDriver)}" is no call driver; use ${CALL_DRIVERS.join(' or ')}`,
     )
   }
+  const tlbDriver = options.tlbDriver ?? TLB_DRIVERS[0]
+  if (!TLB_DRIVERS.includes(tlbDriver)) {
+    throw new IpiError(
+      'IPI_INVALID_ARGUMENT',
+      `tlbDriver: "${String(tlbDriver)}" is no TLB driver; use ${TLB_DRIVERS.join(' or ')}`,
+    )
+  }
   const slotWords = Math.ceil(slotBytes / 4 / LINE_WORDS) * LINE_WORDS
   const memory = MachineMemory.create({
     cpuCount,
     slotCount,
     slotWords: Math.max(slotWords, SLOT.payload + LINE_WORDS),
+    flushLogSize: powerOfTwo('flushLogSize', options.flushLogSize ?? DEFAULTS.flushLogSize),
   })
   memory.words[HEADER.apicDriver] = APIC_DRIVERS.indexOf(apic)
   memory.words[HEADER.callDriver] = CALL_DRIVERS.indexOf(callDriver)
+  memory.words[HEADER.tlbDriver] = TLB_DRIVERS.indexOf(tlbDriver)
   memory.words[HEADER.machineFlags] = options.strictApic === true ? MACHINE_STRICT_APIC : 0
   return memory
 }
@@ -155,6 +174,12 @@ function integer(name: string, value: number, least: number, most: number): numb
     'IPI_INVALID_ARGUMENT',
     `${name} is an integer from ${least} to ${most}, got ${String(value)}`,
   )
+}
+
+function powerOfTwo(name: string, value: number): number {
+  const checked = integer(name, value, 1, FLUSH_LOG_SIZE_MAX)
+  if ((checked & (checked - 1)) === 0) return checked
+  throw new IpiError('IPI_INVALID_ARGUMENT', `${name} is a power of two, got ${checked}`)
 }
 
 /** Checks a time after which force is used. Throws `IPI_INVALID_ARGUMENT`. */

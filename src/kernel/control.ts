@@ -9,12 +9,10 @@ import { HEADER } from '../hardware/layout.ts'
 import { SmpCallError } from './call.ts'
 import { checkTimeout } from './call-plan.ts'
 import { describeTarget } from './diagnose.ts'
-import type { Overdue } from './escalation.ts'
 import type { Kernel } from './kernel.ts'
 import type { SharedOptions } from './protocol.ts'
 import { RobustLock } from './robust-lock.ts'
 import { StopCpus } from './stop-cpus.ts'
-import type { FlushRequest } from './tlb.ts'
 
 /** Names of the functions that every kernel registers for the others. */
 export const KERNEL_FUNCTIONS = {
@@ -43,16 +41,14 @@ export class Control {
   readonly #kernel: Kernel
   /** The deadline of what names none, in milliseconds. */
   readonly timeoutMs: number
-  readonly #forceAfterMs: number
   readonly #stopCpus: StopCpus
   /** One control operation at a time in the whole machine: hotplug, stop-machine. */
   readonly lock: RobustLock
   #busy = false
 
-  constructor(kernel: Kernel, { timeoutMs, forceAfterMs }: SharedOptions) {
+  constructor(kernel: Kernel, { timeoutMs }: SharedOptions) {
     this.#kernel = kernel
     this.timeoutMs = timeoutMs
-    this.#forceAfterMs = forceAfterMs
     this.lock = new RobustLock(kernel.cpu, HEADER.controlLock)
     this.#stopCpus = new StopCpus(kernel)
     const { functions, tlb } = kernel
@@ -187,59 +183,18 @@ export class Control {
     )
   }
 
-  /** `flush_tlb_mm`, `flush_tlb_page`: here first, then wherever the space is in use. */
-  flushTlb(mm: number, va: number): FlushRequest | undefined {
-    this.#kernel.tlb.flushLocal(mm, va)
-    return this.#kernel.tlb.flushOthers(mm, va)
-  }
-
-  /** Flushes one address, or with FLUSH_ALL the whole space, on every CPU that uses it. */
-  async flush(mm: number, va: number, timeoutMs = this.timeoutMs): Promise<void> {
-    const { waits } = this.#kernel
+  /** Flushes one address, some, or with FLUSH_ALL the whole space, on every CPU that uses it. */
+  async flush(mm: number, start: number, end = start + 1, timeoutMs?: number): Promise<void> {
+    const { waits, tlb, flushes } = this.#kernel
     waits.checkMayWait('flushTlb', false)
-    const request = this.flushTlb(mm, va)
-    if (request === undefined) return
-    const overdue = this.#escalate(request)
-    try {
-      await waits.until(request.finish, timeoutMs, () => this.#flushTimeout(request, timeoutMs))
-    } finally {
-      if (overdue !== undefined) this.#kernel.escalation.forget(overdue)
-    }
+    await flushes.until(tlb.flush(mm, start, end), timeoutMs)
   }
 
   /** The blocking form of `flush`. */
-  flushSync(mm: number, va: number, timeoutMs = this.timeoutMs): void {
-    const { waits } = this.#kernel
+  flushSync(mm: number, start: number, end = start + 1, timeoutMs?: number): void {
+    const { waits, tlb, flushes } = this.#kernel
     waits.checkMayWait('flushTlbSync', true)
-    const request = this.flushTlb(mm, va)
-    if (request === undefined) return
-    const overdue = this.#escalate(request)
-    try {
-      if (!waits.block(request.finish, timeoutMs)) throw this.#flushTimeout(request, timeoutMs)
-    } finally {
-      if (overdue !== undefined) this.#kernel.escalation.forget(overdue)
-    }
-  }
-
-  /** Flushing is interrupt-safe: whoever is late is entered by force, if the machine does that. */
-  #escalate({ late }: FlushRequest): Overdue | undefined {
-    if (this.#forceAfterMs === Infinity) return undefined
-    return this.#kernel.escalation.watch(late, this.#forceAfterMs)
-  }
-
-  /**
-   * The flush goes on without its caller: the lock is given back only when the last CPU has
-   * flushed, or the next flush would overwrite a request that somebody has still to read.
-   */
-  #flushTimeout(request: FlushRequest, waitedMs: number): IpiError {
-    const { cpu, functions, waits } = this.#kernel
-    const late = request.late()
-    waits.until(request.finish, Infinity, () => undefined).catch(() => undefined)
-    const doing = late.map((each) => describeTarget(cpu, functions, each)).join('; ')
-    return new IpiError('IPI_TIMEOUT', `TLB flush not acknowledged in ${waitedMs} ms: ${doing}`, {
-      cpus: late,
-      waitedMs,
-    })
+    flushes.block(tlb.flush(mm, start, end), timeoutMs)
   }
 
   /** `flush_tlb_all`: every translation of every CPU, by the call-function interrupt. */
@@ -247,7 +202,7 @@ export class Control {
     try {
       await this.#kernel.calls.each(KERNEL_FUNCTIONS.flushTlbAll, undefined, { timeoutMs })
     } catch (error) {
-      // Who died holds no translations any more, as in `#hasFlushed` of kernel/tlb.ts.
+      // Who died holds no translations any more, as in `#hasFlushed` of kernel/tlbstate.ts.
       const died = (each: unknown): boolean => isIpiError(each) && each.code === 'IPI_CPU_DIED'
       if (error instanceof SmpCallError && [...error.errors.values()].every(died)) return
       throw error

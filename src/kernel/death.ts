@@ -5,7 +5,7 @@
  */
 
 import { CpuMask } from '../base/cpu-mask.ts'
-import { ATTENTION, CPU, CPU_STATE, HEADER, MM_COUNT_MAX, SLOT } from '../hardware/layout.ts'
+import { ATTENTION, CPU, CPU_STATE, HEADER, SLOT } from '../hardware/layout.ts'
 import { add, exchange, store } from '../hardware/memory.ts'
 import { CALL_DRIVERS } from './call-queue.ts'
 import type { Cpu } from './cpu.ts'
@@ -20,7 +20,7 @@ import {
   UNPUSHED,
 } from './request.ts'
 import { RobustLock } from './robust-lock.ts'
-import { vmMask } from './tlb.ts'
+import { buryTranslations } from './tlb-death.ts'
 
 /** States of a request that its target has still to do something about. */
 const OUT: readonly number[] = [
@@ -97,7 +97,7 @@ export function bury(cpu: Cpu, dead: number): void {
   for (const mask of [HEADER.commencedMask, HEADER.callinMask, HEADER.calloutMask]) {
     memory.clearCpu(mask, dead)
   }
-  for (let mm = 0; mm < MM_COUNT_MAX; mm++) memory.clearCpu(vmMask(mm), dead)
+  buryTranslations(cpu, dead)
   memory.clearCpu(HEADER.flushMask, dead)
   new RobustLock(cpu, HEADER.callLock, HEADER.callData).recover(dead)
   orphanRequestsFrom(cpu, dead)

@@ -1,6 +1,14 @@
 /** The kernel of one CPU: every part of it, made and joined in the order in which they need each other. */
 
-import { ATTENTION, CPU, CPU_STATE, HEADER } from '../hardware/layout.ts'
+import {
+  ATTENTION,
+  CPU,
+  CPU_STATE,
+  HEADER,
+  MM_COUNT_MAX,
+  TLB,
+  TLB_STATE,
+} from '../hardware/layout.ts'
 import type { MachineMemory } from '../hardware/machine-memory.ts'
 import { store } from '../hardware/memory.ts'
 import type { Platform } from '../hardware/platform.ts'
@@ -12,6 +20,7 @@ import { CALL_DRIVERS, CallQueueDriver, type CallDriver } from './call-queue.ts'
 import { Cpu, EVENT } from './cpu.ts'
 import { EntryBuilder } from './entry.ts'
 import { Escalation } from './escalation.ts'
+import { FlushWaits } from './flush-waits.ts'
 import { ForcedEntry } from './forced.ts'
 import { FunctionTable } from './functions.ts'
 import { IdleLoop } from './idle.ts'
@@ -32,7 +41,9 @@ import { CallFunction } from './smp.ts'
 import { installSmpInterrupts } from './smp-interrupts.ts'
 import { SOFTIRQ, Softirqs } from './softirq.ts'
 import { MultiCpuStop } from './stop-machine.ts'
-import { Tlb } from './tlb.ts'
+import { TLB_DRIVERS, type TlbDriver } from './tlb.ts'
+import { GenerationTlb } from './tlb-generations.ts'
+import { TlbStateDriver } from './tlbstate.ts'
 import { Values } from './values.ts'
 import { VECTOR } from './vectors.ts'
 import { Waits } from './wait.ts'
@@ -80,7 +91,8 @@ export class Kernel {
   readonly outgoing: OutgoingCalls
   readonly calls: CallFunction
   readonly rescheduler: Rescheduler
-  readonly tlb: Tlb
+  readonly tlb: TlbDriver
+  readonly flushes: FlushWaits
   readonly rendezvous: Rendezvous
   readonly stop: MultiCpuStop
   readonly types: MemoryTypes
@@ -144,7 +156,17 @@ export class Kernel {
       this.outgoing,
     )
     this.rescheduler = new Rescheduler(cpu, this.senders, this.builder, onError)
-    this.tlb = new Tlb(cpu, this.senders)
+    this.tlb =
+      TLB_DRIVERS[memory.words[HEADER.tlbDriver]!] === 'tlbstate'
+        ? new TlbStateDriver(cpu, this.senders)
+        : new GenerationTlb(cpu, this.senders)
+    this.flushes = new FlushWaits({
+      cpu,
+      waits: this.waits,
+      escalation: this.escalation,
+      functions: this.functions,
+      options,
+    })
     this.rendezvous = new Rendezvous(cpu)
     this.stop = new MultiCpuStop(cpu, this.rendezvous)
     const onTypeError = (error: unknown): void => onError('memory type', 0, error)
@@ -289,6 +311,7 @@ export class Kernel {
     // The wait that is armed on the doorbell cannot be withdrawn; rung, it ends.
     this.cpu.descriptors[this.cpu.id]!.ringAlways()
     this.values.close()
+    this.tlb.leaveAll()
   }
 }
 
@@ -325,6 +348,9 @@ function resetCpuPage(memory: MachineMemory, id: number): void {
   for (let i = 0; i < 8; i++) {
     store(memory.words, page + CPU.levelPosts + i, 0)
     store(memory.words, page + CPU.stackAskers + i, 0)
+  }
+  for (let mm = 0; mm < MM_COUNT_MAX; mm++) {
+    store(memory.words, memory.tlbLine(id, mm) + TLB.state, TLB_STATE.off)
   }
   store(memory.words, page + CPU.state, CPU_STATE.offline)
 }

@@ -62,6 +62,11 @@ export class Machine extends CallFamily {
     return this.#kernel.cpu
   }
 
+  /** @internal What services are built on. */
+  get kernel(): Kernel {
+    return this.#kernel
+  }
+
   /** The CPUs that take interrupts now. */
   get onlineMask(): CpuMask {
     return this.cpu.memory.onlineMask

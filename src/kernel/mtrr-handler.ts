@@ -10,7 +10,7 @@ import type { FunctionTable } from './functions.ts'
 import type { MemoryTypes, TypeChange } from './memory-types.ts'
 import { BOOT_CPU } from './protocol.ts'
 import { PHASE, type Rendezvous, type RendezvousOutcome } from './rendezvous.ts'
-import type { Tlb } from './tlb.ts'
+import type { TlbDriver } from './tlb.ts'
 
 /** Under this name every CPU can be asked to take part. */
 export const SET_MTRR = 'interprocessor.setMtrr'
@@ -37,7 +37,7 @@ export interface MtrrHandlerParts {
   readonly cpu: Cpu
   readonly functions: FunctionTable
   readonly rendezvous: Rendezvous
-  readonly tlb: Tlb
+  readonly tlb: TlbDriver
   readonly types: MemoryTypes
 }
 
@@ -45,7 +45,7 @@ export interface MtrrHandlerParts {
 export class MtrrHandler {
   readonly #cpu: Cpu
   readonly #rendezvous: Rendezvous
-  readonly #tlb: Tlb
+  readonly #tlb: TlbDriver
   readonly #types: MemoryTypes
   /** This CPU's registers. */
   readonly registers: MtrrRegisters

@@ -23,6 +23,11 @@ export function holderOf(word: number): number {
   return (word & HOLDER_MASK) - 1
 }
 
+/** What a CPU puts into a word that it holds: its number, and which life of it. */
+export function holderWord(cpu: Cpu): number {
+  return (cpu.memory.readCpu(cpu.id, CPU.incarnation) << LIFE_SHIFT) | (cpu.id + 1)
+}
+
 /** Whether the holder that a word names is dead, or its number lives again and it was an earlier life. */
 export function isVoid({ memory }: { readonly memory: MachineMemory }, word: number): boolean {
   const holder = holderOf(word)
@@ -31,7 +36,7 @@ export function isVoid({ memory }: { readonly memory: MachineMemory }, word: num
   return life << LIFE_SHIFT !== (word & (-1 << LIFE_SHIFT))
 }
 
-/** A lock at one word of the header. Only ever tried: whoever finds it taken comes back later. */
+/** A lock at one word. Only ever tried: whoever finds it taken comes back later. */
 export class RobustLock {
   readonly #cpu: Cpu
   readonly #at: number
@@ -47,7 +52,7 @@ export class RobustLock {
     this.#cpu = cpu
     this.#at = at
     this.#record = record
-    this.word = (cpu.memory.readCpu(cpu.id, CPU.incarnation) << LIFE_SHIFT) | (cpu.id + 1)
+    this.word = holderWord(cpu)
   }
 
   /**

@@ -1,279 +1,43 @@
 /**
- * TLB shootdown, the protocol of Linux 2.6.11 `arch/i386/kernel/smp.c` (flush_tlb_others,
- * smp_invalidate_interrupt, leave_mm) and `include/asm-i386/mmu_context.h` (switch_mm): one global
- * request slot under `tlbstate_lock`, and a mask in which every asked CPU clears its own bit after
- * it has flushed; it also says which request it has answered, because the bit alone could be cleared
- * for the request of an initiator that has died. Two of its defects are mended, both named where they stood: the handler that
- * left without acknowledging, and the old space's mask bit cleared before its tables were left.
+ * TLB shootdown: keeping the translations that CPUs have copied coherent. Two drivers, chosen when the
+ * machine is made: `generations` (kernel/tlb-generations.ts), as kernels do it today, and `tlbstate`
+ * (kernel/tlbstate.ts), the protocol of Linux 2.6.11 to the letter.
  */
 
-import { CpuMask } from '../base/cpu-mask.ts'
-import { assert } from '../base/assert.ts'
-import { IpiError } from '../base/errors.ts'
-import { CPU, CPU_STATE, HEADER, INIT_MM, MM, MM_COUNT_MAX, MM_WORDS } from '../hardware/layout.ts'
-import { add, compareExchange, load, store } from '../hardware/memory.ts'
-import { TranslationBuffer } from '../hardware/tlb.ts'
-import { EVENT, type Cpu } from './cpu.ts'
-import { hashName } from './functions.ts'
-import { RobustLock, wake } from './robust-lock.ts'
-import type { IpiSenders } from './send.ts'
-import { VECTOR } from './vectors.ts'
+import type { CpuMask } from '../base/cpu-mask.ts'
+import type { FlushRequest } from './shootdown.ts'
+
+/** The drivers, by their number in HEADER.tlbDriver; the first is the default. */
+export const TLB_DRIVERS = ['generations', 'tlbstate'] as const
+/** The name of a TLB driver. */
+export type TlbDriverName = (typeof TLB_DRIVERS)[number]
 
 /** `FLUSH_ALL`: every translation of the space, not one address. */
 export const FLUSH_ALL = 0xffffffff
 
-/** `cpu_tlbstate.state`. */
-export const TLBSTATE = { OK: 1, LAZY: 2 } as const
-
-/** The address spaces and the translation buffer of one CPU. Private to its thread. */
-export class Tlb {
-  readonly #cpu: Cpu
-  readonly #senders: IpiSenders
-  readonly #lock: RobustLock
-  /** This CPU's translations. */
-  readonly buffer = new TranslationBuffer()
-  /** Whose tables are loaded: what CR3 points to. */
-  #loaded = INIT_MM
-
-  constructor(cpu: Cpu, senders: IpiSenders) {
-    this.#cpu = cpu
-    this.#senders = senders
-    this.#lock = new RobustLock(cpu, HEADER.tlbLock)
-    this.#activeMm = INIT_MM
-    this.#state = TLBSTATE.OK
-  }
-
+/** What a driver does on one CPU. Private to its thread. */
+export interface TlbDriver {
+  /** The number of an address space, by name. Throws `IPI_INVALID_ARGUMENT`. */
+  findMm(name: string): number
+  /** The CPUs that must be told when a translation of `mm` changes. */
+  cpuVmMask(mm: number): CpuMask
+  /** `switch_mm`: this CPU uses `mm`. */
+  switchMm(mm: number): void
+  /** `enter_lazy_tlb`: nothing of `mm` is needed now. */
+  enterLazyTlb(mm: number): void
+  /** The copy of a translation, or what `walk` reads now. */
+  translate(mm: number, address: number, walk: (address: number) => unknown): unknown
+  /** Whether this CPU has a copy. */
+  holds(mm: number, address: number): boolean
   /**
-   * The record of an address space by name, made if it is new. Two CPUs that make the same one find
-   * the same record, and either may die on the way: each word of the name is claimed by one
-   * compare-and-swap, and whoever comes next completes it. Throws `IPI_INVALID_ARGUMENT`.
+   * Flushes the addresses from `start` up to, not including, `end`, or with FLUSH_ALL the whole space:
+   * here, and wherever the space is in use. Undefined if nobody has to be waited for.
    */
-  findMm(name: string): number {
-    const { low, high } = hashName(name)
-    for (let mm = INIT_MM + 1; mm < MM_COUNT_MAX; mm++) {
-      const at = HEADER.mmTable + mm * MM_WORDS + MM.name
-      if (this.#claim(at, low | 1) && this.#claim(at + 1, high | 1)) return mm
-    }
-    throw new IpiError(
-      'IPI_INVALID_ARGUMENT',
-      `a machine knows at most ${MM_COUNT_MAX - 1} address spaces; "${name}" would be one more`,
-    )
-  }
-
-  /** Whether a word holds `value`, set by us or by another. */
-  #claim(at: number, value: number): boolean {
-    const found = compareExchange(this.#cpu.memory.words, at, 0, value)
-    return found === 0 || found === value
-  }
-
-  get #activeMm(): number {
-    return this.#cpu.memory.words[this.#cpu.page + CPU.activeMm]!
-  }
-
-  set #activeMm(mm: number) {
-    store(this.#cpu.memory.words, this.#cpu.page + CPU.activeMm, mm)
-  }
-
-  get #state(): number {
-    return this.#cpu.memory.words[this.#cpu.page + CPU.tlbState]!
-  }
-
-  set #state(state: number) {
-    store(this.#cpu.memory.words, this.#cpu.page + CPU.tlbState, state)
-  }
-
-  /** The space whose tables are loaded. */
-  get loaded(): number {
-    return this.#loaded
-  }
-
-  /** The CPUs that must be asked when a translation of `mm` changes. */
-  cpuVmMask(mm: number): CpuMask {
-    return this.#cpu.memory.readMask(vmMask(mm))
-  }
-
-  /**
-   * `switch_mm`: makes `next` the active space. The order is what the protocol lives by:
-   * state and active space before the mask bit, so that a flush that finds the bit finds a CPU that
-   * will honour it; the mask bit before the tables, so that no translation is read that a flush
-   * does not reach; the old space's bit last, while 2.6.11 cleared it first and for a moment read
-   * tables that nobody told it about.
-   */
-  switchMm(next: number): void {
-    const flags = this.#cpu.localIrqSave()
-    const { memory, id } = this.#cpu
-    const prev = this.#activeMm
-    if (prev !== next) {
-      this.#state = TLBSTATE.OK
-      this.#activeMm = next
-      memory.setCpu(vmMask(next), id)
-      this.#loadTables(next)
-      memory.clearCpu(vmMask(prev), id)
-    } else {
-      this.#state = TLBSTATE.OK
-      // Clear: we left while lazy, and were told of no change since.
-      if (!memory.setCpu(vmMask(next), id)) this.#loadTables(next)
-    }
-    this.#cpu.localIrqRestore(flags)
-  }
-
-  /** `enter_lazy_tlb`: nothing of the space is needed now; a flush may make this CPU leave it. */
-  enterLazyTlb(): void {
-    if (this.#state === TLBSTATE.OK) this.#state = TLBSTATE.LAZY
-  }
-
-  /** `leave_mm`: from now on nobody needs to ask this CPU. Lazy CPUs only. */
-  #leaveMm(): void {
-    assert(this.#state !== TLBSTATE.OK, 'a CPU that uses a space does not leave it')
-    this.#cpu.memory.clearCpu(vmMask(this.#activeMm), this.#cpu.id)
-    this.#loadTables(INIT_MM)
-  }
-
-  #loadTables(mm: number): void {
-    this.#loaded = mm
-    this.buffer.reload()
-  }
-
-  /**
-   * Translates through the buffer; `walk` reads the tables on a miss. The walk and the fill are one
-   * section with interrupts off: a flush comes before both or after both, never between.
-   */
-  translate(mm: number, address: number, walk: (address: number) => unknown): unknown {
-    if (this.#loaded !== mm || this.#activeMm !== mm || this.#state !== TLBSTATE.OK) {
-      this.switchMm(mm)
-    }
-    const flags = this.#cpu.localIrqSave()
-    try {
-      if (!this.buffer.has(address)) this.buffer.fill(address, walk(address))
-      return this.buffer.lookup(address)
-    } finally {
-      this.#cpu.localIrqRestore(flags)
-    }
-  }
-
-  /** `flush_tlb_mm` and `flush_tlb_page`, the part of this CPU. */
-  flushLocal(mm: number, va: number): void {
-    const flags = this.#cpu.localIrqSave()
-    if (this.#activeMm === mm) this.#flush(va)
-    this.#cpu.localIrqRestore(flags)
-  }
-
-  /** `do_flush_tlb_all`: everything, and a lazy CPU leaves. Runs on each CPU, interrupts off. */
-  flushEverything(): void {
-    this.#cpu.count(EVENT.tlbFlushes)
-    this.buffer.flushAll()
-    if (this.#state === TLBSTATE.LAZY && this.#loaded !== INIT_MM) this.#leaveMm()
-  }
-
-  #flush(va: number): void {
-    this.#cpu.count(EVENT.tlbFlushes)
-    if (this.#state !== TLBSTATE.OK) {
-      if (this.#loaded !== INIT_MM) this.#leaveMm()
-    } else if (va === FLUSH_ALL) {
-      this.buffer.reload()
-    } else {
-      this.buffer.invalidatePage(va)
-    }
-  }
-
-  /**
-   * `flush_tlb_others`, as a condition that goes one step further each time it is looked at and
-   * holds when every CPU of the space has flushed: take the lock, publish the request, interrupt,
-   * wait for the mask, give the lock back. Undefined if nobody has to be asked. The caller has
-   * changed the tables before: the mask is read here, after that.
-   */
-  flushOthers(mm: number, va: number): FlushRequest | undefined {
-    const { memory, id } = this.#cpu
-    const mask = this.cpuVmMask(mm).and(memory.onlineMask).without(id)
-    if (mask.isEmpty) return undefined
-    const asked = [...mask].map((cpu) => ({ cpu, life: memory.readCpu(cpu, CPU.incarnation) }))
-    let sequence = 0
-    let done = false
-    return {
-      late: () => asked.filter((each) => !this.#hasFlushed(each, sequence)).map(({ cpu }) => cpu),
-      finish: () => {
-        if (done) return true
-        if (sequence === 0) {
-          if (!this.#lock.tryAcquire()) return false
-          sequence = this.#publish(mask, mm, va)
-        }
-        if (!asked.every((each) => this.#hasFlushed(each, sequence))) return false
-        memory.words[HEADER.flushMm] = INIT_MM
-        // The bits of those that died instead of answering.
-        memory.writeMask(HEADER.flushMask, CpuMask.of())
-        this.#lock.release()
-        done = true
-        return true
-      },
-    }
-  }
-
-  #publish(mask: CpuMask, mm: number, va: number): number {
-    const { memory } = this.#cpu
-    memory.words[HEADER.flushMm] = mm
-    memory.words[HEADER.flushVa] = va | 0
-    memory.writeMask(HEADER.flushMask, mask)
-    const sequence = add(memory.words, HEADER.flushSequence, 1) + 1
-    // The request before its number, the number before the interrupt: the partner is
-    // smpInvalidateInterrupt, which loads the number first.
-    this.#senders.sendIpiMask(mask, VECTOR.INVALIDATE_TLB_VECTOR)
-    return sequence
-  }
-
-  /**
-   * Whether a CPU has answered the request, or is gone and holds no translations any more. Its bit
-   * in the mask is not asked: a CPU that was slow over the request of an initiator that died clears
-   * it in whatever request stands there then.
-   */
-  #hasFlushed({ cpu, life }: { cpu: number; life: number }, sequence: number): boolean {
-    const { memory } = this.#cpu
-    if (memory.readCpu(cpu, CPU.flushAck) === sequence) return true
-    if (memory.readCpu(cpu, CPU.incarnation) !== life) return true
-    const state = memory.readCpu(cpu, CPU.state)
-    return state === CPU_STATE.dead || state === CPU_STATE.offline || state === CPU_STATE.stopped
-  }
-
-  /**
-   * `smp_invalidate_interrupt`: flushes if this CPU uses the space, leaves it if lazy, does nothing
-   * if it uses another; acknowledges; then says so and clears its bit. That goes last: when the
-   * initiator sees it, the flush has been done.
-   */
-  smpInvalidateInterrupt(): void {
-    const { memory, id, apic, page } = this.#cpu
-    // The number first: what is read after it is this request or a later one, never an earlier.
-    const sequence = load(memory.words, HEADER.flushSequence)
-    const asked = sequence !== memory.words[page + CPU.flushAck]
-    if (asked && memory.words[HEADER.flushMm] === this.#activeMm) {
-      this.#flush(memory.words[HEADER.flushVa]! >>> 0)
-    }
-    apic.eoi()
-    if (!asked) return
-    store(memory.words, page + CPU.flushAck, sequence)
-    memory.clearCpu(HEADER.flushMask, id)
-    const initiator = this.#lock.holder
-    if (initiator >= 0) wake(this.#cpu, initiator)
-  }
-
+  flush(mm: number, start: number, end: number): FlushRequest | undefined
+  /** `do_flush_tlb_all`: everything, here. Interrupts off. */
+  flushEverything(): void
+  /** `smp_invalidate_interrupt`. */
+  smpInvalidateInterrupt(): void
   /** This CPU goes offline: it leaves every space, and nobody needs to ask it. */
-  leaveAll(): void {
-    for (let mm = INIT_MM; mm < MM_COUNT_MAX; mm++) {
-      this.#cpu.memory.clearCpu(vmMask(mm), this.#cpu.id)
-    }
-    this.#activeMm = INIT_MM
-    this.#loadTables(INIT_MM)
-    this.#cpu.memory.clearCpu(HEADER.flushMask, this.#cpu.id)
-  }
-}
-
-/** A flush of other CPUs under way. */
-export interface FlushRequest {
-  /** Steps the protocol; holds when it is over. */
-  readonly finish: () => boolean
-  /** The CPUs that have not flushed yet. */
-  readonly late: () => number[]
-}
-
-/** Where an address space's cpu_vm_mask stands. */
-export function vmMask(mm: number): number {
-  return HEADER.mmTable + mm * MM_WORDS + MM.cpuVmMask
+  leaveAll(): void
 }

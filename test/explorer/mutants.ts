@@ -289,7 +289,7 @@ export const MUTANTS: readonly Mutant[] = [
     'takes the bit for the answer of a CPU that is slow over an earlier flush',
     'dies while it flushes',
     [
-      'kernel/tlb.js',
+      'kernel/tlbstate.js',
       'if (memory.readCpu(cpu, CPU.flushAck) === sequence)',
       'if (!memory.testCpu(HEADER.flushMask, cpu))',
     ],
@@ -386,7 +386,7 @@ export const MUTANTS: readonly Mutant[] = [
     'Infinity, () => undefined)',
   ]),
   mutant('flushes without the lock', 'two flush one space', [
-    'kernel/tlb.js',
+    'kernel/tlbstate.js',
     'if (!this.#lock.tryAcquire())\n                        return false;',
     '',
   ]),

@@ -18,7 +18,7 @@ function withCpus(cpus: number, run: (bench: Bench) => Promise<void>): Promise<v
 const stateOf = ({ machine }: Bench, cpu: number): number =>
   machine.cpu.memory.readCpu(cpu, CPU.state)
 
-test('in a loop, in a handler and with interrupts off CPUs are stopped, and nobody is left waiting', () =>
+test('D-225: in a loop, in a handler and with interrupts off CPUs are stopped, and nobody is left waiting', () =>
   withCpus(5, async (bench) => {
     const { machine, board } = bench
     await startTask(1, namedLoop)

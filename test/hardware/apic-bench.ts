@@ -28,6 +28,7 @@ export class ApicBench {
       cpuCount,
       slotCount: Math.max(64, cpuCount),
       slotWords: 256,
+      flushLogSize: 1,
     })
     const cpus = Array.from({ length: cpuCount }, (_, cpu) => cpu)
     this.memory = memory

@@ -9,7 +9,13 @@ import { HEADER } from '../../src/hardware/layout.ts'
 import { SYSTEM_ENTRIES } from '../../src/kernel/idt.ts'
 import { installSmpInterrupts } from '../../src/kernel/smp-interrupts.ts'
 import { VECTOR } from '../../src/kernel/vectors.ts'
-import { APIC, APIC_DRIVERS, CALL_DRIVERS, KernelBench } from '../support/kernel-bench.ts'
+import {
+  APIC,
+  APIC_DRIVERS,
+  CALL_DRIVERS,
+  KernelBench,
+  tlbStateOf,
+} from '../support/kernel-bench.ts'
 import { inService, logEoi, spyBefore } from '../support/kernel-spies.ts'
 
 const { CALL_FUNCTION_VECTOR, RESCHEDULE_VECTOR, INVALIDATE_TLB_VECTOR } = VECTOR
@@ -80,14 +86,15 @@ describe('D-207 the position of the acknowledgement', () => {
   })
 
   test('invalidate TLB: after the flush, before the bit that tells of it', async () => {
-    const bench = new KernelBench(2)
+    const bench = new KernelBench(2, { tlbDriver: 'tlbstate' })
     const kernel = bench.kernel(1)
+    const { buffer } = tlbStateOf(kernel)
     const mm = kernel.tlb.findMm('space')
     kernel.tlb.switchMm(mm)
-    kernel.tlb.buffer.fill(7, 'old')
+    buffer.fill(7, 'old')
     const log: string[] = []
     logEoi(kernel, log)
-    spyBefore(kernel.tlb.buffer, 'invalidatePage', () => log.push('flush'))
+    spyBefore(buffer, 'invalidatePage', () => log.push('flush'))
     spyBefore(kernel.cpu.memory, 'clearCpu', (at) => {
       if (at === HEADER.flushMask) log.push('publish')
     })

@@ -136,7 +136,12 @@ test('memory that is not that of a machine, or of another version, is left as it
     ports: [],
   })
   const zeros = new SharedArrayBuffer(8192)
-  const { buffer } = MachineMemory.create({ cpuCount: 2, slotCount: 2, slotWords: 32 })
+  const { buffer } = MachineMemory.create({
+    cpuCount: 2,
+    slotCount: 2,
+    slotWords: 32,
+    flushLogSize: 1,
+  })
   const newer = structuredClone(buffer)
   new Int32Array(newer)[HEADER.layoutVersion] = LAYOUT_VERSION + 1
   const short = new SharedArrayBuffer(8192)

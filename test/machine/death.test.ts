@@ -140,7 +140,13 @@ describe('a thread that is terminated', () => {
     callDriver: 'queue' | 'callData' = 'queue',
   ): void => {
     test(name, async () => {
-      const options = { cpus, tasks: entry, slotCount: SLOTS, callDriver }
+      const options = {
+        cpus,
+        tasks: entry,
+        slotCount: SLOTS,
+        callDriver,
+        tlbDriver: 'tlbstate',
+      } as const
       await withAdopted(options, async (bench) => {
         await run(bench)
         bench.board.clear()

@@ -97,7 +97,13 @@ export class BlankMemory {
   readonly #words: Int32Array
 
   constructor({ config }: Rooms, cpus: number, options: MachineOptions) {
-    const sizes = { maxCpus: cpus, slotCount: Math.max(cpus, 2), slotBytes: 128, ...options }
+    const sizes = {
+      maxCpus: cpus,
+      slotCount: Math.max(cpus, 2),
+      slotBytes: 128,
+      flushLogSize: 2,
+      ...options,
+    }
     this.#memory = now(config.createMemory(sizes, cpus))
     this.#words = this.#memory.words.slice()
   }

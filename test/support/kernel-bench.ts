@@ -19,6 +19,7 @@ import { Kernel } from '../../src/kernel/kernel.ts'
 import type { SharedOptions } from '../../src/kernel/protocol.ts'
 import { CLOSED } from '../../src/kernel/request.ts'
 import { APIC_DRIVERS } from '../../src/kernel/send.ts'
+import { TlbStateDriver } from '../../src/kernel/tlbstate.ts'
 import { nodePlatform } from '../../src/platform/node.ts'
 
 export { APIC_DRIVERS }
@@ -170,6 +171,12 @@ export class KernelBench {
     for (const [at, word] of this.memory.words.entries()) if (before[at] !== word) changed.push(at)
     return changed
   }
+}
+
+/** The driver of Linux 2.6.11 of a bench that was made with it. */
+export function tlbStateOf({ tlb }: Kernel): TlbStateDriver {
+  assert.ok(tlb instanceof TlbStateDriver, "the bench is made with tlbDriver: 'tlbstate'")
+  return tlb
 }
 
 /** Runs `body` once per APIC driver. */

@@ -8,8 +8,8 @@ import { CPU, CPU_STATE, HEADER, MM_COUNT_MAX } from '../../src/hardware/layout.
 import type { MachineMemory } from '../../src/hardware/machine-memory.ts'
 import type { Machine } from '../../src/index.ts'
 import { CLOSED, REQUEST_FLAG, REQUEST_STATE, requestFlags } from '../../src/kernel/request.ts'
+import { vmMask } from '../../src/kernel/mm.ts'
 import { holderOf, isVoid } from '../../src/kernel/robust-lock.ts'
-import { vmMask } from '../../src/kernel/tlb.ts'
 import { until } from './machine-board.ts'
 
 /** Where the 256-bit registers stand in the APIC page, in words, and how far apart their words are. */

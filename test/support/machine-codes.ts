@@ -46,6 +46,15 @@ export const CODES_BY_FILE = {
     'IPI_TIMEOUT',
   ],
   death: ['IPI_CPU_DIED'],
+  'bad-caches': [
+    'IPI_INVALID_ARGUMENT',
+    'IPI_FLUSHED',
+    'IPI_NOT_SUPPORTED',
+    'IPI_WOULD_DEADLOCK',
+    'IPI_TIMEOUT',
+    'IPI_CPU_BUSY',
+    'IPI_MACHINE_CLOSED',
+  ],
 } as const satisfies Record<string, readonly IpiErrorCode[]>
 
 /** Collects the codes that a file provokes. */

@@ -205,19 +205,26 @@ export const CONTROL: readonly KernelScenario[] = [
           ),
       }
     },
-    { callDriver: 'callData' },
+    { callDriver: 'callData', tlbDriver: 'tlbstate' },
   ),
 
-  scenario(['E-16'], 'two flush one space', 1, 2, (machine) => {
-    const controls = machine.controls()
-    const ends: string[] = []
-    const mm = spaceOf(machine, 0, 1)
-    const flushing: KernelProgram = function* ({ cpu }) {
-      ends.push(yield* outcome(() => go(controls[cpu.id]!.flushSync(mm, 0x1000))))
-    }
-    return {
-      programs: [flushing, flushing],
-      atEnd: () => expect(ends.join() === 'answer undefined,answer undefined', () => ends.join()),
-    }
-  }),
+  scenario(
+    ['E-16'],
+    'two flush one space',
+    1,
+    2,
+    (machine) => {
+      const controls = machine.controls()
+      const ends: string[] = []
+      const mm = spaceOf(machine, 0, 1)
+      const flushing: KernelProgram = function* ({ cpu }) {
+        ends.push(yield* outcome(() => go(controls[cpu.id]!.flushSync(mm, 0x1000))))
+      }
+      return {
+        programs: [flushing, flushing],
+        atEnd: () => expect(ends.join() === 'answer undefined,answer undefined', () => ends.join()),
+      }
+    },
+    { tlbDriver: 'tlbstate' },
+  ),
 ]

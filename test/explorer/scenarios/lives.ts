@@ -2,6 +2,7 @@
 
 import type { IpiError } from '../../../src/base/errors.ts'
 import type { Kernel } from '../../../src/kernel/kernel.ts'
+import type { TlbStateDriver } from '../../../src/kernel/tlbstate.ts'
 import type { Access } from '../../../src/testing.ts'
 import { awaits, go, now, type ExploredMachine } from '../../support/explorer-machine.ts'
 import {
@@ -132,7 +133,7 @@ export const LIVES: readonly KernelScenario[] = [
       const fate = fateOf(machine, 2)
       const mm = spaceOf(machine, 1, 2)
       let end = ''
-      const { buffer } = machine.kernels[1]!.tlb
+      const { buffer } = machine.kernels[1]!.tlb as TlbStateDriver
       now(buffer.fill(0x2000, 'old'))
       return {
         programs: [
@@ -151,7 +152,7 @@ export const LIVES: readonly KernelScenario[] = [
         atEnd: () => expect(end === 'answer undefined', () => end),
       }
     },
-    { mortal: [2] },
+    { mortal: [2], tlbDriver: 'tlbstate' },
   ),
 
   scenario(

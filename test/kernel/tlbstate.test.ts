@@ -1,5 +1,5 @@
 /**
- * TLB shootdown: who is asked, what is forgotten, how a CPU leaves a space it does not use. Rows
+ * TLB shootdown as Linux 2.6.11 has it, `tlbDriver: 'tlbstate'`: who is asked, what is forgotten, how a CPU leaves a space it does not use. Rows
  * D-215 to D-221 of docs/conformance.md; the book's claims F-13 and F-14. The protocol is B10.
  */
 
@@ -7,9 +7,15 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { CPU, HEADER, INIT_MM } from '../../src/hardware/layout.ts'
 import { EVENT } from '../../src/kernel/cpu.ts'
-import { FLUSH_ALL, vmMask } from '../../src/kernel/tlb.ts'
+import { vmMask } from '../../src/kernel/mm.ts'
+import { FLUSH_ALL } from '../../src/kernel/tlb.ts'
 import { VECTOR } from '../../src/kernel/vectors.ts'
-import { APIC_DRIVERS, KernelBench } from '../support/kernel-bench.ts'
+import {
+  APIC_DRIVERS,
+  KernelBench,
+  tlbStateOf,
+  type BenchOptions,
+} from '../support/kernel-bench.ts'
 import { recordCommands, spyBefore } from '../support/kernel-spies.ts'
 import {
   advance,
@@ -22,6 +28,10 @@ import {
   WORD,
 } from '../support/kernel-tasks.ts'
 import { bootThreads, until } from '../support/kernel-threads.ts'
+
+const TLB_DRIVER = { tlbDriver: 'tlbstate' } as const
+const makeBench = (possible: number, options: BenchOptions = {}): KernelBench =>
+  new KernelBench(possible, { ...options, ...TLB_DRIVER })
 
 const PAGES = [0x1000, 0x2000, 0x3000]
 const { INVALIDATE_TLB_VECTOR } = VECTOR
@@ -38,7 +48,7 @@ function using(bench: KernelBench, users: readonly number[], name = 'space'): nu
 
 /** The pages whose translations a CPU holds. */
 const held = (bench: KernelBench, cpu: number): number[] =>
-  PAGES.filter((page) => bench.kernel(cpu).tlb.buffer.has(page))
+  PAGES.filter((page) => tlbStateOf(bench.kernel(cpu)).buffer.has(page))
 
 /** How many TLB interrupts a CPU has taken. */
 const interrupts = (bench: KernelBench, cpu: number): number =>
@@ -46,7 +56,7 @@ const interrupts = (bench: KernelBench, cpu: number): number =>
 
 describe('a CPU that uses the space', () => {
   test('D-215, F-14 flushTlbPage makes it forget exactly that address', async () => {
-    const bench = new KernelBench(2)
+    const bench = makeBench(2)
     const mm = using(bench, [0, 1])
     await bench.drive(bench.control(0).flush(mm, PAGES[1]!))
     for (const cpu of [0, 1]) assert.deepEqual(held(bench, cpu), [PAGES[0], PAGES[2]])
@@ -56,26 +66,26 @@ describe('a CPU that uses the space', () => {
   })
 
   test('D-215, F-14 flushTlbMm makes it forget all but global ones', async () => {
-    const bench = new KernelBench(2)
+    const bench = makeBench(2)
     const mm = using(bench, [0, 1])
-    bench.kernel(1).tlb.buffer.fill(0x9000, 'kernel', true)
+    tlbStateOf(bench.kernel(1)).buffer.fill(0x9000, 'kernel', { global: true })
     await bench.drive(bench.control(0).flush(mm, FLUSH_ALL))
     for (const cpu of [0, 1]) assert.deepEqual(held(bench, cpu), [])
-    assert.ok(bench.kernel(1).tlb.buffer.has(0x9000))
+    assert.ok(tlbStateOf(bench.kernel(1)).buffer.has(0x9000))
   })
 
   test('F-13 flushTlbAll reaches everybody by the call-function interrupt, global ones too', async () => {
-    const bench = new KernelBench(3)
+    const bench = makeBench(3)
     using(bench, [1])
-    bench.kernel(2).tlb.buffer.fill(0x9000, 'kernel', true)
+    tlbStateOf(bench.kernel(2)).buffer.fill(0x9000, 'kernel', { global: true })
     await bench.drive(bench.control(0).flushTlbAll())
     assert.deepEqual(held(bench, 1), [])
-    assert.equal(bench.kernel(2).tlb.buffer.size, 0)
+    assert.equal(tlbStateOf(bench.kernel(2)).buffer.size, 0)
     assert.equal(interrupts(bench, 1) + interrupts(bench, 2), 0)
   })
 
   test('B10.7 the request slot is empty and unlocked after a flush', async () => {
-    const bench = new KernelBench(2)
+    const bench = makeBench(2)
     const mm = using(bench, [0, 1])
     const { words } = bench.memory
     const flush = bench.control(0).flush(mm, PAGES[0]!)
@@ -91,7 +101,7 @@ describe('a CPU that uses the space', () => {
 
 for (const apic of APIC_DRIVERS) {
   test(`F-13 the interrupts number the CPUs of the space without the initiator (${apic})`, async () => {
-    const bench = new KernelBench(6, { apic })
+    const bench = makeBench(6, { apic })
     const mm = using(bench, [0, 2, 5])
     using(bench, [3], 'other')
     const sent = recordCommands(bench.kernel(0).cpu)
@@ -116,9 +126,9 @@ for (const apic of APIC_DRIVERS) {
 describe('a lazy CPU', () => {
   /** CPU 1 is lazy on a space; gives it, and how often its tables were loaded since. */
   function lazy(): { bench: KernelBench; mm: number; reloads: () => number } {
-    const bench = new KernelBench(2)
+    const bench = makeBench(2)
     const mm = using(bench, [0, 1])
-    const { tlb } = bench.kernel(1)
+    const tlb = tlbStateOf(bench.kernel(1))
     tlb.enterLazyTlb()
     let count = 0
     spyBefore(tlb.buffer, 'reload', () => count++)
@@ -128,7 +138,7 @@ describe('a lazy CPU', () => {
   test('D-216 a flush makes it leave: no mask bit, kernel tables, no further interrupts', async () => {
     const { bench, mm } = lazy()
     await bench.drive(bench.control(0).flush(mm, FLUSH_ALL))
-    const { tlb } = bench.kernel(1)
+    const tlb = tlbStateOf(bench.kernel(1))
     assert.equal(tlb.cpuVmMask(mm).toString(), '0')
     assert.equal(tlb.loaded, INIT_MM)
     assert.deepEqual(held(bench, 1), [])
@@ -149,7 +159,7 @@ describe('a lazy CPU', () => {
     const { bench, mm, reloads } = lazy()
     await bench.drive(bench.control(0).flush(mm, FLUSH_ALL))
     const before = reloads()
-    const { tlb } = bench.kernel(1)
+    const tlb = tlbStateOf(bench.kernel(1))
     tlb.switchMm(mm)
     assert.equal(reloads(), before + 1)
     assert.equal(tlb.loaded, mm)
@@ -158,7 +168,7 @@ describe('a lazy CPU', () => {
 
   test('D-218 back from laziness without a flush: nothing is loaded, nothing forgotten', () => {
     const { bench, mm, reloads } = lazy()
-    const { tlb } = bench.kernel(1)
+    const tlb = tlbStateOf(bench.kernel(1))
     tlb.switchMm(mm)
     assert.equal(reloads(), 0)
     assert.equal(tlb.cpuVmMask(mm).toString(), '0-1')
@@ -169,13 +179,13 @@ describe('a lazy CPU', () => {
     const { bench, mm } = lazy()
     await bench.drive(bench.control(0).flushTlbAll())
     assert.equal(bench.kernel(1).tlb.cpuVmMask(mm).toString(), '0')
-    assert.equal(bench.kernel(1).tlb.loaded, INIT_MM)
+    assert.equal(tlbStateOf(bench.kernel(1)).loaded, INIT_MM)
   })
 })
 
 describe('a CPU that uses another space', () => {
   test('D-219 with a stale mask bit it acknowledges without flushing', async () => {
-    const bench = new KernelBench(2)
+    const bench = makeBench(2)
     const mm = using(bench, [0])
     const other = using(bench, [1], 'other')
     bench.memory.setCpu(vmMask(mm), 1)
@@ -188,19 +198,20 @@ describe('a CPU that uses another space', () => {
   })
 
   test('B10.4 it leaves a space by switching: it is asked no more, and holds nothing of it', () => {
-    const bench = new KernelBench(2)
+    const bench = makeBench(2)
     const mm = using(bench, [1])
     const other = bench.kernel(1).tlb.findMm('other')
     bench.kernel(1).tlb.switchMm(other)
     assert.ok(bench.kernel(1).tlb.cpuVmMask(mm).isEmpty)
     assert.equal(bench.kernel(1).tlb.cpuVmMask(other).toString(), '1')
     assert.deepEqual(held(bench, 1), [])
-    assert.equal(bench.kernel(0).tlb.flushOthers(mm, FLUSH_ALL), undefined)
+    assert.equal(tlbStateOf(bench.kernel(0)).flushOthers(mm, FLUSH_ALL), undefined)
   })
 
   test('B10.5 switching: state and active space before the bit, the bit before the tables', () => {
-    const bench = new KernelBench(2)
-    const { tlb, cpu } = bench.kernel(1)
+    const bench = makeBench(2)
+    const { cpu } = bench.kernel(1)
+    const tlb = tlbStateOf(bench.kernel(1))
     const next = tlb.findMm('next')
     const order: string[] = []
     const read = (field: number): number => bench.memory.readCpu(1, field)
@@ -219,7 +230,7 @@ describe('a CPU that uses another space', () => {
 
 describe('several at once', () => {
   test('D-220 a second flusher publishes nothing before the first is through', async () => {
-    const bench = new KernelBench(3)
+    const bench = makeBench(3)
     const [one, two] = ['one', 'two'].map((name) => bench.kernel(0).tlb.findMm(name))
     for (const mm of [one!, two!]) bench.memory.setCpu(vmMask(mm), 1)
     const first = bench.control(0).flush(one!, FLUSH_ALL)
@@ -230,7 +241,7 @@ describe('several at once', () => {
   })
 
   test('D-220 two CPUs flush different spaces of a third, again and again', async () => {
-    await using threads = await bootThreads({ cpus: 4 })
+    await using threads = await bootThreads({ ...TLB_DRIVER, cpus: 4 })
     const { machine, words } = threads
     for (const [index, space] of ['A', 'C'].entries()) {
       machine.addressSpace(space)
@@ -247,7 +258,7 @@ describe('several at once', () => {
   })
 
   test('D-215 on threads a page is forgotten where it is held, and only that page', async () => {
-    await using threads = await bootThreads({ cpus: 3 })
+    await using threads = await bootThreads({ ...TLB_DRIVER, cpus: 3 })
     const { machine } = threads
     const space = machine.addressSpace('shared')
     await machine.onEachCpu(holdTranslations, { space: 'shared', addresses: PAGES })
@@ -259,7 +270,7 @@ describe('several at once', () => {
   })
 
   test('D-221 one CPU flushes another, which calls the first meanwhile: both complete', async () => {
-    await using threads = await bootThreads({ cpus: 2 })
+    await using threads = await bootThreads({ ...TLB_DRIVER, cpus: 2 })
     const { machine, words } = threads
     const times = 200
     await machine.smpCallFunctionSingle(1, holdTranslations, { space: 'B', addresses: PAGES })
