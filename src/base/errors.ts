@@ -35,6 +35,7 @@ export const IPI_ERROR_CODES = {
   IPI_FOREIGN_MEMORY: 'the memory is not that of a machine',
   IPI_LAYOUT_VERSION: 'the memory was laid out by another version of this library',
   IPI_APIC_FAULT: 'a register access that raises a general-protection fault on hardware',
+  IPI_ABORTED: 'the task that runs shall end: somebody has asked for its abort',
   IPI_NO_FORCED_ENTRY: 'threads that do not look up cannot be reached here',
   IPI_FLUSHED: 'the value was flushed while it was being read',
   IPI_NOT_SUPPORTED: 'this environment lacks what the call needs',

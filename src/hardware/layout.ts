@@ -198,6 +198,24 @@ export const CPU = {
 
   /** Memory type range registers: hardware/mtrr.ts. The owner writes; a CPU that comes later reads. */
   mtrr: 640,
+  /** Tasks that can be aborted, TASK_LEVELS records of TASK_WORDS; see kernel/task-words.ts. */
+  tasks: 992,
+} as const
+
+/** How many tasks of one CPU can stand on its stack, each in front of the one before. */
+export const TASK_LEVELS = 4
+/** Words of a task's record. */
+export const TASK_WORDS = 4
+/** One task that can be aborted. */
+export const TASK = {
+  /** Its number and state, 0 none. The owner stores and CAS; whoever asks for its end, CAS. */
+  task: 0,
+  /** The last one that was asked to end, and how it ended. The owner stores, before `task`. */
+  end: 1,
+  /** Robust lock of the one who asks. */
+  lock: 2,
+  /** Where the owner shall look whether it can be aborted, and what it found. Both sides store. */
+  check: 3,
 } as const
 
 /**

@@ -44,11 +44,13 @@ export interface ForcedEntryPort {
   readonly relays: boolean
   /**
    * From now on this thread can be entered: `enter` is called in the middle of whatever it runs, once
-   * for each time that somebody has it entered, never within itself. Where this thread relays, `relay`
-   * is called in the same way with what others `ask` for. Gives a function that ends it, and with it
-   * all that was opened for it.
+   * for each time that somebody has it entered, never within itself. If it gives true, what was
+   * interrupted is aborted. Where this thread relays, `relay` is called in the same way with what others
+   * `ask` for. Gives a function that ends it, and with it all that was opened for it.
    */
-  accept(enter: () => void, relay: (cpu: number) => void): () => void
+  accept(enter: () => boolean, relay: (cpu: number) => void): () => void
+  /** What a thread needs to abort its own JavaScript; undefined where that cannot be. */
+  loadGuard(): Promise<AbortGuard | undefined>
   /** Has a thread entered, busy or blocked; gives whether it can be reached. Any context. */
   enter(thread: Thread): boolean
   /** Asks the thread that made the machine to enter another CPU, or itself. Any context. */
@@ -63,6 +65,26 @@ export interface ForcedEntryPort {
    * speed in all of the process; code that is optimised already stays as it is.
    */
   pollEveryLoop(): void
+}
+
+/**
+ * How what a guard ran has ended: by itself; aborted, and all is as before; or aborted, and something
+ * of the environment that belongs to what was aborted could not be put right.
+ */
+export type GuardEnd = 'returned' | 'aborted' | 'damaged'
+
+/** In what a forced entry has landed: in the program's own code, in the environment's, or in ours. */
+export type EntryPlace = 'task' | 'environment' | 'library'
+
+/** Lets a thread abort the JavaScript that it runs, and go on. */
+export interface AbortGuard {
+  /**
+   * Runs `loop`. An abort that comes meanwhile ends it there and then: no `finally` below runs. Guards
+   * nest; an abort ends the innermost. Throws what `loop` throws.
+   */
+  run(loop: () => void): GuardEnd
+  /** Called below a forced entry: what is interrupted, as far as the innermost guard. */
+  place(): EntryPlace
 }
 
 /** What a platform provides to one thread. */

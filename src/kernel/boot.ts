@@ -32,6 +32,7 @@ import {
   type HotplugReplay,
   type Ticket,
 } from './protocol.ts'
+import { openReplacement } from './replace.ts'
 import { CLOSED } from './request.ts'
 import { Secondary } from './secondary.ts'
 
@@ -128,18 +129,20 @@ export function createMachineOn(
   kernel.cpu.localIrqEnable()
   kernel.idle.start()
   kernel.lockup.start()
+  const startThread: StartThread = (ticket, transfer) => {
+    const thread = early.shift() ?? start(ticket.cpu)
+    try {
+      return handTo(thread)(ticket, transfer)
+    } catch (error) {
+      // The argument of a hotplug state cannot be cloned: this thread would wait for ever.
+      void thread.terminate()
+      throw error
+    }
+  }
   const boot: BootPart = {
     hotplug,
-    startThread: (ticket, transfer) => {
-      const thread = early.shift() ?? start(ticket.cpu)
-      try {
-        return handTo(thread)(ticket, transfer)
-      } catch (error) {
-        // The argument of a hotplug state cannot be cloned: this thread would wait for ever.
-        void thread.terminate()
-        throw error
-      }
-    },
+    startThread,
+    replace: openReplacement(kernel, hotplug, startThread),
     adoptThread: (worker) => handTo(platform.adoptThread(worker)),
   }
   state.ready = shared.checkHandlers ? kernel.checkHandlers(shared.handlerBudgetMs) : undefined

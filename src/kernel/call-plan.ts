@@ -80,17 +80,8 @@ export class CallPlanner {
 
   #onlineOf(mask: CpuSet): CpuMask {
     const wanted = CpuMask.from(mask)
-    for (const cpu of wanted) this.#checkPossible(cpu)
+    for (const cpu of wanted) this.#cpu.checkPossible(cpu)
     return wanted.and(this.#cpu.memory.onlineMask)
-  }
-
-  #checkPossible(cpu: number): void {
-    if (Number.isInteger(cpu) && cpu >= 0 && cpu < this.#cpu.memory.cpuCount) return
-    throw new IpiError(
-      'IPI_INVALID_CPU',
-      `this machine has no CPU ${String(cpu)}: its CPUs are 0 to ${this.#cpu.memory.cpuCount - 1}`,
-      typeof cpu === 'number' ? { cpu } : {},
-    )
   }
 
   /** One CPU of a mask: this one, or else the lowest online. Throws `IPI_NO_CPU`. */
@@ -116,7 +107,7 @@ export class CallPlanner {
     options: CallOptions | undefined,
     blocking: boolean,
   ): CallPlan {
-    this.#checkPossible(target)
+    this.#cpu.checkPossible(target)
     const local = target === this.#cpu.id
     const targets = local ? [] : [target]
     return this.#check(what, { targets, local, mask: false, info }, fn, options, blocking)

@@ -82,6 +82,8 @@ export class Cpu {
   onBurial: () => void = () => undefined
   /** @internal Told when the APIC's timer was set; kernel/local-timer.ts binds it. */
   onTimerArmed: () => void = () => undefined
+  /** @internal Throws if the running task shall end; kernel/task-guard.ts binds it. */
+  checkSignal: () => void = () => undefined
   /** @internal Runs at a preemption point with NEED_RESCHED set; kernel/resched.ts binds it. */
   preemptSchedule: () => void = () => undefined
 
@@ -160,11 +162,14 @@ export class Cpu {
 
   /**
    * A safepoint in application code: takes what is pending. Put it into long loops; with nothing
-   * pending it costs about a nanosecond.
+   * pending it costs about a nanosecond. Throws `IPI_ABORTED` in a task that shall end.
    */
   poll(): void {
     // As Core.poll, without the way there.
-    if (this.#attention[0] !== 0 || --this.#safepoints.left < 0) this.core.look()
+    if (this.#attention[0] !== 0 || --this.#safepoints.left < 0) {
+      this.core.look()
+      this.checkSignal()
+    }
   }
 
   /**
@@ -182,8 +187,8 @@ export class Cpu {
   /**
    * Blocks this thread until an interrupt comes or `timeoutMs` has passed; gives whether one came.
    * With interrupts off only an NMI or an INIT ends it. The event loop stands still meanwhile.
-   * Throws `IPI_CANNOT_BLOCK` on a thread that must not block, `IPI_INVALID_ARGUMENT`, and
-   * `IPI_MACHINE_CLOSED` if this CPU has left its machine.
+   * Throws `IPI_CANNOT_BLOCK` on a thread that must not block, `IPI_INVALID_ARGUMENT`,
+   * `IPI_MACHINE_CLOSED` if this CPU has left its machine, `IPI_ABORTED` in a task that shall end.
    */
   halt(timeoutMs = Infinity): boolean {
     this.#checkHalt(timeoutMs)
@@ -191,7 +196,9 @@ export class Cpu {
     for (const deadline = now() + timeoutMs; ;) {
       // The APIC's timer is nobody's clock: a halted CPU must come back for it by itself.
       const next = this.apic.pollTimer()
-      if (this.core.hlt(Math.max(0, Math.min(deadline, next) - now()), now)) return true
+      const woken = this.core.hlt(Math.max(0, Math.min(deadline, next) - now()), now)
+      this.checkSignal()
+      if (woken) return true
       if (now() >= deadline || this.core.isRetired) return false
     }
   }
@@ -258,6 +265,18 @@ export class Cpu {
   /** @internal Whether another CPU takes interrupts now. */
   isOnline(cpu: number): boolean {
     return this.memory.testCpu(HEADER.onlineMask, cpu)
+  }
+
+  /** @internal Throws `IPI_INVALID_CPU` unless the machine can have such a CPU. */
+  checkPossible(cpu: number): void {
+    const { cpuCount } = this.memory
+    if (Number.isInteger(cpu) && cpu >= 0 && cpu < cpuCount) return
+    throw new IpiError(
+      'IPI_INVALID_CPU',
+      `this machine has no CPU ${String(cpu)}: its CPUs are 0 to ${cpuCount - 1}; maxCpus of boot ` +
+        'sets how many are possible',
+      typeof cpu === 'number' ? { cpu } : {},
+    )
   }
 
   /** @internal Reads an EVENT count of any CPU. */

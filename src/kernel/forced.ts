@@ -27,7 +27,10 @@ export function checkForcedEntry(capabilities: Capabilities, what: string): void
 
 /** What a machine can do, as seen from one CPU. */
 export interface Capabilities {
-  /** Whether threads are reached that do not look up: NMIs, backtraces and `forceAfterMs` rely on it. */
+  /**
+   * Whether threads are reached that do not look up: NMIs, backtraces, `forceAfterMs` and the abort of
+   * a task that comes to no safepoint rely on it.
+   */
   readonly forcedEntry: boolean
   /** Why not. */
   readonly reason?: string
@@ -42,6 +45,8 @@ export class ForcedEntry {
   #end: (() => void) | undefined
   /** Has the thread of a CPU entered; kernel/hotplug.ts binds it on the boot CPU. */
   enterThread: (cpu: number) => boolean = () => false
+  /** Whether what was entered shall be aborted; kernel/task-guard.ts binds it. */
+  shallAbort: () => boolean = () => false
 
   constructor(cpu: Cpu) {
     this.#cpu = cpu
@@ -105,22 +110,23 @@ export class ForcedEntry {
 
   /** On the boot CPU, in the middle of whatever it does. */
   #relay(target: number): void {
-    if (target === BOOT_CPU) return this.#enter()
+    if (target === BOOT_CPU) return void this.#enter()
     if (this.enterThread(target)) return
     // It is going, or gone. Whoever asks for its next life must not wait for this entry.
     const { memory } = this.#cpu
     and(memory.words, memory.cpuPage(target) + CPU.forced, ~FORCED.asked)
   }
 
-  /** In the middle of whatever this thread runs. */
-  #enter(): void {
+  /** In the middle of whatever this thread runs; gives whether that shall be aborted. */
+  #enter(): boolean {
     const { core, memory, page } = this.#cpu
-    if (core.isRetired) return
+    if (core.isRetired) return false
     // Without it the platform repeats the entry: nothing may be taken and then be lost half-way.
     callDown(ROOM_CALLS)
     // Before the look: whoever posts after this, and asks, has the thread entered anew.
     and(memory.words, page + CPU.forced, ~FORCED.asked)
     core.deliverInterrupts('forced')
+    return this.shallAbort()
   }
 
   /**

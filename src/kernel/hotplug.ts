@@ -112,7 +112,7 @@ export class Hotplug {
   #chooseNumber(wanted: number | undefined): number {
     const { memory } = this.#kernel.cpu
     if (wanted !== undefined) {
-      this.#checkPossible(wanted)
+      this.#kernel.cpu.checkPossible(wanted)
       if (!memory.testCpu(HEADER.presentMask, wanted)) return wanted
       throw new IpiError('IPI_CPU_ONLINE', `CPU ${wanted} is up already`, { cpu: wanted })
     }
@@ -122,16 +122,6 @@ export class Hotplug {
     throw new IpiError(
       'IPI_NO_FREE_CPU',
       `all ${memory.cpuCount} possible CPUs are up; maxCpus of boot sets how many are possible`,
-    )
-  }
-
-  #checkPossible(cpu: number): void {
-    const { cpuCount } = this.#kernel.cpu.memory
-    if (Number.isInteger(cpu) && cpu >= 0 && cpu < cpuCount) return
-    throw new IpiError(
-      'IPI_INVALID_CPU',
-      `this machine has no CPU ${String(cpu)}: its CPUs are 0 to ${cpuCount - 1}; maxCpus of boot ` +
-        'sets how many are possible',
     )
   }
 
@@ -309,6 +299,21 @@ export class Hotplug {
     )
   }
 
+  /** Ends a CPU's thread, by force after `timeoutMs`, and starts another if it was the machine's own. */
+  async replace(cpu: number, timeoutMs: number, start: StartThread): Promise<boolean> {
+    const owned = this.isOwned(cpu)
+    await this.#control.exclusively('replaceCpu', this.#options.bootTimeoutMs, () =>
+      this.#takeDown(cpu, timeoutMs, true),
+    )
+    if (owned) await this.cpusUp([cpu], start, true)
+    return owned
+  }
+
+  /** Whether the thread of a CPU exists for nothing else. */
+  isOwned(cpu: number): boolean {
+    return this.#members.get(cpu)?.owned === true
+  }
+
   async #takeDown(cpu: number, timeoutMs: number, force: boolean): Promise<void> {
     const { calls, cpu: self } = this.#kernel
     if (cpu === BOOT_CPU) {
@@ -316,7 +321,7 @@ export class Hotplug {
         cpu,
       })
     }
-    this.#checkPossible(cpu)
+    self.checkPossible(cpu)
     const member = this.#members.get(cpu)
     if (member === undefined || !self.isOnline(cpu)) {
       throw new IpiError('IPI_CPU_OFFLINE', `CPU ${String(cpu)} is not online`, { cpu })

@@ -6,6 +6,8 @@ import {
   CPU_STATE,
   HEADER,
   MM_COUNT_MAX,
+  TASK_LEVELS,
+  TASK_WORDS,
   TLB,
   TLB_STATE,
 } from '../hardware/layout.ts'
@@ -352,5 +354,6 @@ function resetCpuPage(memory: MachineMemory, id: number): void {
   for (let mm = 0; mm < MM_COUNT_MAX; mm++) {
     store(memory.words, memory.tlbLine(id, mm) + TLB.state, TLB_STATE.off)
   }
+  for (let i = 0; i < TASK_LEVELS * TASK_WORDS; i++) store(memory.words, page + CPU.tasks + i, 0)
   store(memory.words, page + CPU.state, CPU_STATE.offline)
 }

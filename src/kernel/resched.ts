@@ -104,12 +104,7 @@ export class Rescheduler {
 
   #check(target: number): void {
     const { memory } = this.#cpu
-    if (!Number.isInteger(target) || target < 0 || target >= memory.cpuCount) {
-      throw new IpiError(
-        'IPI_INVALID_CPU',
-        `this machine has no CPU ${String(target)}: its CPUs are 0 to ${memory.cpuCount - 1}`,
-      )
-    }
+    this.#cpu.checkPossible(target)
     const state = memory.readCpu(target, CPU.state)
     if (state !== CPU_STATE.dead && this.#cpu.isOnline(target)) return
     throw new IpiError('IPI_CPU_OFFLINE', `CPU ${target} is not online: it schedules nothing`, {

@@ -119,8 +119,9 @@ export class Waits {
     const deadline = platform.now() + timeoutMs
     for (;;) {
       if (condition()) return true
-      // This CPU may have left while it waited: nothing would come any more.
+      // This CPU may have left while it waited: nothing would come any more. Or it shall not wait.
       this.checkOpen()
+      this.#cpu.checkSignal()
       const rest = deadline - platform.now()
       if (rest <= 0) return false
       this.#haltUnless(condition, Math.min(rest, LOOK_AROUND_MS))

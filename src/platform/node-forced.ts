@@ -18,8 +18,9 @@
 
 import type * as Inspector from 'node:inspector'
 import { isMainThread, type Worker } from 'node:worker_threads'
-import type { ForcedEntryPort, Thread } from '../hardware/platform.ts'
+import type { AbortGuard, ForcedEntryPort, Thread } from '../hardware/platform.ts'
 import { wait } from '../hardware/memory.ts'
+import type { NodeGuard } from './node-guard.ts'
 import { captureStack, markEntry } from './node-stack.ts'
 import type { NodeThread } from './node-thread.ts'
 
@@ -111,10 +112,17 @@ export class NodeForcedEntry implements ForcedEntryPort {
   /** Whom this worker has asked the main thread to enter while there was no binding. */
   #asked: number[] = []
   #connecting = false
-  #relay: (cpu: number) => void = () => undefined
+  #relay: (cpu: number) => unknown = () => undefined
   #ended = false
   /** Sessions that an attach has made to workers that are not wanted. */
   #unwanted: string[] = []
+  /** Where this library's own files are. */
+  readonly #library: string
+  #guard: NodeGuard | undefined
+
+  constructor(library: string) {
+    this.#library = library
+  }
 
   /** A worker of the machine: it may be entered from now on. */
   addWorker(worker: Worker): void {
@@ -133,19 +141,33 @@ export class NodeForcedEntry implements ForcedEntryPort {
       process.getBuiltinModule('node:v8').setFlagsFromString('--no-turboshaft-loop-unrolling')
   }
 
-  accept(enter: () => void, relay: (cpu: number) => void): () => void {
+  /**
+   * Not for the main thread: what enters it is a listener of its session, and the frames of that would
+   * take a termination for their own.
+   */
+  async loadGuard(): Promise<AbortGuard | undefined> {
+    if (isMainThread || this.missing !== undefined) return undefined
+    const { NodeGuard } = await import('./node-guard.ts')
+    return (this.#guard ??= new NodeGuard(this.#library))
+  }
+
+  accept(enter: () => boolean, relay: (cpu: number) => void): () => void {
     const entered = markEntry(enter)
     const entry: Entry = {
       enter: () => {
         this.#askNow()
-        entered(0)
+        // As the last thing: it takes place at the next call, which must not be one of ours.
+        if (entered(0)) this.#guard?.abort()
       },
       open: () => this.#attach(),
     }
     // A binding of an earlier machine leads nowhere now.
     Reflect.deleteProperty(thread, BINDING)
     Object.defineProperty(thread, ENTRY, { value: entry, configurable: true, writable: true })
-    this.#relay = markEntry(relay)
+    this.#relay = markEntry((cpu) => {
+      relay(cpu)
+      return false
+    })
     return () => {
       if (thread[ENTRY] === entry) Reflect.deleteProperty(thread, ENTRY)
       Reflect.deleteProperty(thread, BINDING)

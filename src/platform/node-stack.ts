@@ -2,6 +2,8 @@
 
 /** The function through which every forced entry goes: what stands above it in a stack is ours. */
 const MARK = 'interprocessorForcedEntry'
+/** The function through which everything goes that can be aborted. */
+export const GUARD = 'interprocessorGuard'
 /** The same of entries at safepoints and in the event loop. */
 const SAFEPOINT = /Core\.deliverInterrupts/
 /** How the inspector stands in a stack, right below MARK: what it evaluates, or its listeners. */
@@ -12,11 +14,11 @@ const OWN_FRAMES_MAX = 32
 const INSPECTOR_FRAMES_MAX = 10
 
 /** Makes of a function an entry that `captureStack` knows. */
-export function markEntry(enter: (cpu: number) => void): (cpu: number) => void {
+export function markEntry(enter: (cpu: number) => boolean): (cpu: number) => boolean {
   // A method and not a function expression: bundlers drop the names of those.
   const entry = {
-    interprocessorForcedEntry(cpu: number): void {
-      enter(cpu)
+    interprocessorForcedEntry(cpu: number): boolean {
+      return enter(cpu)
     },
   }
   return entry.interprocessorForcedEntry.bind(entry)
@@ -51,4 +53,25 @@ function interrupted(lines: readonly string[]): readonly string[] {
   let last = near.findIndex((line) => INSPECTOR.test(line))
   while (last >= 0 && INSPECTOR.test(near[last + 1] ?? '')) last++
   return lines.slice(mark + 2 + last)
+}
+
+/**
+ * What a forced entry in whose middle this is called has interrupted, newest frame first, all of it.
+ */
+export function captureSites(): readonly NodeJS.CallSite[] {
+  const { stackTraceLimit } = Error
+  const prepareStackTrace: unknown = Reflect.get(Error, 'prepareStackTrace')
+  Error.stackTraceLimit = Infinity
+  Reflect.set(Error, 'prepareStackTrace', (_: Error, sites: NodeJS.CallSite[]) => sites)
+  try {
+    const holder: { stack?: NodeJS.CallSite[] | string } = {}
+    Error.captureStackTrace(holder)
+    const sites = typeof holder.stack === 'object' ? holder.stack : []
+    // Below the mark is what the inspector has evaluated to come in.
+    return sites.slice(sites.findIndex((site) => site.getFunctionName() === MARK) + 2)
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit
+    if (prepareStackTrace === undefined) Reflect.deleteProperty(Error, 'prepareStackTrace')
+    else Reflect.set(Error, 'prepareStackTrace', prepareStackTrace)
+  }
 }

@@ -64,7 +64,7 @@ function awaitTermination(): never {
 /** The platform of the calling Node thread. `threadScript` is what threads of its own start with. */
 export function nodePlatform(threadScript: URL): Platform {
   let keeper: NodeJS.Timeout | undefined
-  const forced = new NodeForcedEntry()
+  const forced = new NodeForcedEntry(new URL('.', threadScript).href)
   const addThread = (worker: Worker): Thread => {
     forced.addWorker(worker)
     return new NodeThread(worker)
