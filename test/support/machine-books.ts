@@ -18,6 +18,8 @@ const IRR = 0x200 / 4
 const REGISTER_STRIDE = 4
 
 const IDLE_STATES: readonly number[] = [CPU_STATE.running, CPU_STATE.polling, CPU_STATE.parked]
+/** What a slot of an earlier life may stand at: a new life takes it as free. */
+const ENDED: readonly number[] = [REQUEST_STATE.died, REQUEST_STATE.left, REQUEST_STATE.done]
 const STATE_NAMES = new Map<number, string>(
   Object.entries(REQUEST_STATE).map(([name, state]) => [state, name]),
 )
@@ -85,7 +87,7 @@ function checkSlots(memory: MachineMemory, cpu: number, stale: boolean, expect: 
     const flags = requestFlags(memory, slot)
     const state = flags & REQUEST_FLAG.stateMask
     if (state === REQUEST_STATE.free) continue
-    if (stale && (state === REQUEST_STATE.died || state === REQUEST_STATE.done)) continue
+    if (stale && ENDED.includes(state)) continue
     const target = (flags & REQUEST_FLAG.targetMask) >>> REQUEST_FLAG.targetShift
     expect(`slot ${i} of CPU ${cpu}, to CPU ${target}`, STATE_NAMES.get(state), 'free')
   }

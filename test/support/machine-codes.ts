@@ -46,6 +46,8 @@ export const CODES_BY_FILE = {
     'IPI_TIMEOUT',
   ],
   death: ['IPI_CPU_DIED'],
+  abort: ['IPI_ABORTED'],
+  'memory-types': ['IPI_NO_FREE_RANGE', 'IPI_TYPE_CONFLICT'],
   'bad-caches': [
     'IPI_INVALID_ARGUMENT',
     'IPI_FLUSHED',
