@@ -27,7 +27,7 @@ const builds = {
     // reads sixty modules in 70 ms, and one in 25. The fourth shares nothing with them, so that it
     // costs them nothing. The rooms are only their insides.
     bundles: [['index', 'worker', 'thread'], ['testing']],
-    rooms: ['base', 'hardware', 'kernel', 'platform', 'testing'],
+    rooms: ['base', 'hardware', 'kernel', 'services', 'platform', 'testing'],
   },
   tests: {
     config: 'tsconfig.test.json',

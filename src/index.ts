@@ -24,6 +24,8 @@ export function createMachine(options: MachineOptions = {}): Machine {
 }
 
 export { attach } from './worker.ts'
+export { createPool, type Pool, type PoolOptions, type RunOptions } from './services/pool.ts'
+export type { Priority } from './kernel/sched/task.ts'
 export { sharedFunction, thisMachine } from './kernel/boot.ts'
 export { createCache, type Cache, type CacheStats, type FlushResult } from './services/cache.ts'
 export type {

@@ -52,7 +52,8 @@ export class Codec {
       if (error === REFUSED) return -1
       throw error
     } finally {
-      this.#seen.length = 0
+      // Numbers and strings are common, and setting a length costs more than writing them.
+      if (this.#seen.length > 0) this.#seen.length = 0
     }
   }
 

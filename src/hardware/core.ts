@@ -20,7 +20,7 @@ import type { MachineMemory } from './machine-memory.ts'
 import { load, store, wait, type SharedWords } from './memory.ts'
 
 /** The attention bits that the core hands on. */
-const SOFT_ATTENTION = ATTENTION.completion | ATTENTION.wake
+const SOFT_ATTENTION = ATTENTION.completion | ATTENTION.wake | ATTENTION.tasks
 
 /** One CPU's core. Belongs to the thread that is the CPU; nothing here is shared but its memory. */
 export class Core {

@@ -2,12 +2,14 @@
  * The memory map: where every shared word of a machine stands, who writes it and who reads it.
  *
  *   header            one, words shared by all CPUs
- *   space logs        one per address space, the table `SPACE` of layout-spaces.ts and `flushLogSize` flush records
+ *   space logs        one per address space, the table `SPACE`, and `flushLogSize` flush records
  *   CPU block         one per possible CPU:
  *     APIC page       4 KiB, architectural offsets (Intel SDM vol. 3, chapter "APIC")
  *     per-CPU page    4 KiB, the table `CPU` below
  *     TLB page        4 KiB, one line per address space, the table `TLB` below
  *     request slots   `slotCount` slots of `slotWords`, the table `SLOT` below
+ *     run queue       a ring of task numbers for each priority
+ *     tasks           `taskCount` slots of TASK_SLOT_WORDS, the table `TASK_SLOT`
  *
  * Offsets are in 32-bit words. Words that different CPUs write often stand on different cache lines
  * of sixteen words; masks that change only when a CPU comes or goes share some. One line is shared on
@@ -26,8 +28,10 @@ import {
   TYPE_COUNT_MAX,
   TYPE_WORDS,
 } from './layout-spaces.ts'
+import { PRIORITY_COUNT, TASK_SLOT_WORDS } from './layout-tasks.ts'
 
 export * from './layout-spaces.ts'
+export * from './layout-tasks.ts'
 
 /** "IPI1" in ASCII: the first word of every machine's memory. */
 export const MAGIC = 0x49504931
@@ -59,6 +63,8 @@ export const HEADER = {
   tlbDriver: 12,
   /** Flush records that the log of an address space holds. Written once. */
   flushLogSize: 13,
+  /** Task slots per CPU, a power of two. Written once. */
+  taskCount: 8,
 
   /** CPUs whose thread exists: written by the creator with atomic or/and; read by everybody. */
   presentMask: 16,
@@ -121,6 +127,10 @@ export const HEADER = {
 
   /** How often each variable memory type range is in use. Control lock, or a rendezvous. */
   mtrrUsage: 496,
+  /** 1 once some CPU has made a pool: each CPU that comes up later opens its run queue. */
+  schedulerWanted: 504,
+  /** Raised whenever a run queue is opened or closed: submitters then look after their tasks. */
+  schedulerChanges: 505,
 
   /** The address-space table: MM_COUNT_MAX records of MM_WORDS. */
   mmTable: 512,
@@ -196,26 +206,21 @@ export const CPU = {
   /** Other counts, the names of EVENT_NAMES. The owner writes; anybody reads. */
   eventCounts: 384,
 
+  /**
+   * The run queue: for each priority a line with the head of its ring and a line with its tail, numbers
+   * that only grow. Anybody, by compare-and-swap: kernel/sched/run-queue.ts.
+   */
+  runQueue: 640,
+  /** What the scheduler of this CPU runs, one of SCHED or SCHED.running + priority. The owner writes. */
+  schedState: 768,
+  /** Tasks of this CPU that were completed, a list like `completions`. Executors push; the owner takes. */
+  taskCompletions: 784,
+  /** Completed tasks that the owner has taken off its list and not closed: 1 + task, or 0. */
+  tasksTaken: 800,
   /** Memory type range registers: hardware/mtrr.ts. The owner writes; a CPU that comes later reads. */
-  mtrr: 640,
+  mtrr: 816,
   /** Tasks that can be aborted, TASK_LEVELS records of TASK_WORDS; see kernel/task-words.ts. */
   tasks: 992,
-} as const
-
-/** How many tasks of one CPU can stand on its stack, each in front of the one before. */
-export const TASK_LEVELS = 4
-/** Words of a task's record. */
-export const TASK_WORDS = 4
-/** One task that can be aborted. */
-export const TASK = {
-  /** Its number and state, 0 none. The owner stores and CAS; whoever asks for its end, CAS. */
-  task: 0,
-  /** The last one that was asked to end, and how it ended. The owner stores, before `task`. */
-  end: 1,
-  /** Robust lock of the one who asks. */
-  lock: 2,
-  /** Where the owner shall look whether it can be aborted, and what it found. Both sides store. */
-  check: 3,
 } as const
 
 /**
@@ -232,6 +237,8 @@ export const ATTENTION = {
   completion: 1 << 11,
   /** Something that this CPU may be waiting for has changed. */
   wake: 1 << 12,
+  /** A task of this CPU was completed, or reports its progress. */
+  tasks: 1 << 14,
   /** The vector in the upper bits is posted, edge-triggered. Set only where the word was 0. */
   single: 1 << 13,
 } as const
@@ -306,11 +313,23 @@ export interface MachineSize {
   readonly slotWords: number
   /** Records in the flush log of each address space, a power of two. */
   readonly flushLogSize: number
+  /** Task slots per CPU, a power of two: how many tasks one CPU can have handed over. */
+  readonly taskCount: number
+}
+
+/** Cells of the ring of one priority: a CPU's own tasks twice over, since others submit as well. */
+export function ringCells(size: Pick<MachineSize, 'taskCount'>): number {
+  return 2 * size.taskCount
 }
 
 /** Words of one CPU block. */
 export function cpuBlockWords(size: MachineSize): number {
-  return 3 * PAGE_WORDS + size.slotCount * size.slotWords
+  return (
+    3 * PAGE_WORDS +
+    size.slotCount * size.slotWords +
+    PRIORITY_COUNT * ringCells(size) +
+    size.taskCount * TASK_SLOT_WORDS
+  )
 }
 
 /** Words of one address space's log. */

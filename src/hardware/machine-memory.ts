@@ -26,6 +26,8 @@ function assertSize(size: MachineSize): void {
   assert(size.slotWords > SLOT.payload, 'a slot has room for a payload')
   assert((size.flushLogSize & (size.flushLogSize - 1)) === 0, 'the flush log is a power of two')
   assert((size.slotCount * size.slotWords) % LINE_WORDS === 0, 'CPU blocks are whole lines')
+  assert(Number.isInteger(Math.log2(size.taskCount)), 'taskCount is a power of two')
+  assert(size.taskCount >= 2, 'the rings of a run queue are whole lines')
 }
 
 /** Typed views of a machine's memory and the arithmetic of its map. One per thread. */
@@ -39,6 +41,7 @@ export class MachineMemory implements MachineSize {
   readonly slotCount: number
   readonly slotWords: number
   readonly flushLogSize: number
+  readonly taskCount: number
   readonly #firstBlock: number
   readonly #blockWords: number
   /** The first word of each slot: the hot paths ask too often to divide. */
@@ -52,6 +55,7 @@ export class MachineMemory implements MachineSize {
     this.slotCount = this.words[HEADER.slotCount]!
     this.slotWords = this.words[HEADER.slotWords]!
     this.flushLogSize = this.words[HEADER.flushLogSize]!
+    this.taskCount = this.words[HEADER.taskCount]!
     this.#firstBlock = apicPage(this, 0)
     this.#blockWords = cpuBlockWords(this)
     this.#slotAt = Int32Array.from({ length: this.cpuCount * this.slotCount }, (_, slot) => {
@@ -70,6 +74,7 @@ export class MachineMemory implements MachineSize {
     words[HEADER.slotCount] = size.slotCount
     words[HEADER.slotWords] = size.slotWords
     words[HEADER.flushLogSize] = size.flushLogSize
+    words[HEADER.taskCount] = size.taskCount
     words[HEADER.layoutVersion] = LAYOUT_VERSION
     // Last: whoever sees the magic sees a complete header.
     store(words, HEADER.magic, MAGIC)

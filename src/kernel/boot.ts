@@ -242,6 +242,7 @@ export async function attachOn(
   try {
     if (ticket.options.checkHandlers) await kernel.checkHandlers(ticket.options.handlerBudgetMs)
     await secondary.powerOn()
+    kernel.sched.openIfWanted()
   } catch (error) {
     // Tells the boot CPU, which else would wait for the deadline.
     bury(kernel.cpu, ticket.cpu)

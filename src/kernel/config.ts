@@ -53,6 +53,11 @@ export interface MachineOptions {
   readonly slotCount?: number
   /** Bytes of shared memory per call; larger values travel by message port. Default 1,024. */
   readonly slotBytes?: number
+  /**
+   * Tasks that one CPU can have handed over to the others at once; more wait where they were made. A
+   * power of two. Default 1,024, or what leaves room for 262,144 in the machine.
+   */
+  readonly taskCount?: number
   /** Refuse APIC commands that the manual leaves undefined. Default false. */
   readonly strictApic?: boolean
   /**
@@ -96,6 +101,7 @@ const DEFAULTS = {
   slotCount: 64,
   slotBytes: 1024,
   flushLogSize: 1024,
+  taskCount: 1024,
 } as const
 
 /** The smallest slot: a header line and a payload line. */
@@ -103,6 +109,8 @@ const SLOT_BYTES_MIN = 2 * LINE_WORDS * 4
 const SLOT_BYTES_MAX = 1 << 20
 const SLOT_COUNT_MAX = 4096
 const FLUSH_LOG_SIZE_MAX = 1 << 16
+/** Tasks of a whole machine: their numbers share a word with a count (kernel/sched/run-queue.ts). */
+const TASKS_MAX = 1 << 18
 
 /** Checks `cpus` of boot. Throws `IPI_INVALID_ARGUMENT`. */
 export function checkCpuCount(cpus: number): number {
@@ -160,12 +168,23 @@ export function createMemory(options: MachineOptions, cpus: number): MachineMemo
     slotCount,
     slotWords: Math.max(slotWords, SLOT.payload + LINE_WORDS),
     flushLogSize: powerOfTwo('flushLogSize', options.flushLogSize ?? DEFAULTS.flushLogSize),
+    taskCount: checkTaskCount(options.taskCount, cpuCount),
   })
   memory.words[HEADER.apicDriver] = APIC_DRIVERS.indexOf(apic)
   memory.words[HEADER.callDriver] = CALL_DRIVERS.indexOf(callDriver)
   memory.words[HEADER.tlbDriver] = TLB_DRIVERS.indexOf(tlbDriver)
   memory.words[HEADER.machineFlags] = options.strictApic === true ? MACHINE_STRICT_APIC : 0
   return memory
+}
+
+function checkTaskCount(wanted: number | undefined, cpuCount: number): number {
+  const most = 2 ** Math.floor(Math.log2(TASKS_MAX / cpuCount))
+  const taskCount = wanted ?? Math.min(DEFAULTS.taskCount, most)
+  if (Number.isInteger(Math.log2(taskCount))) return integer('taskCount', taskCount, 2, most)
+  throw new IpiError(
+    'IPI_INVALID_ARGUMENT',
+    `taskCount is a power of two from 2 to ${most}, got ${String(taskCount)}`,
+  )
 }
 
 function integer(name: string, value: number, least: number, most: number): number {

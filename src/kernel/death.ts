@@ -5,7 +5,7 @@
  */
 
 import { CpuMask } from '../base/cpu-mask.ts'
-import { ATTENTION, CPU, CPU_STATE, HEADER, SLOT } from '../hardware/layout.ts'
+import { ATTENTION, CPU, CPU_STATE, HEADER, SCHED, SLOT } from '../hardware/layout.ts'
 import { add, exchange, store } from '../hardware/memory.ts'
 import { CALL_DRIVERS } from './call-queue.ts'
 import type { Cpu } from './cpu.ts'
@@ -20,6 +20,7 @@ import {
   UNPUSHED,
 } from './request.ts'
 import { RobustLock } from './robust-lock.ts'
+import { buryTasksOf } from './sched/burial.ts'
 import { buryTranslations } from './tlb-death.ts'
 
 /** States of a request that its target has still to do something about. */
@@ -94,6 +95,8 @@ export function bury(cpu: Cpu, dead: number): void {
   memory.clearCpu(HEADER.onlineMask, dead)
   settleRequestsOf(cpu, dead)
   store(words, page + CPU.state, CPU_STATE.dead)
+  store(words, page + CPU.schedState, SCHED.closed)
+  buryTasksOf(memory, dead)
   for (const mask of [HEADER.commencedMask, HEADER.callinMask, HEADER.calloutMask]) {
     memory.clearCpu(mask, dead)
   }

@@ -62,6 +62,8 @@ export class IdleLoop {
   #awaitedAt = 0
   #answerUntil = 0
   #stopped = false
+  /** Whether the event loop may be kept from turning; kernel/sched/scheduler.ts binds it. */
+  mayPoll: () => boolean = () => true
 
   constructor(cpu: Cpu, rescheduler: Rescheduler, waits: Waits, options: IdleOptions) {
     this.#cpu = cpu
@@ -136,8 +138,9 @@ export class IdleLoop {
   #goOn(now: number): void {
     if (this.#cpu.core.state !== CPU_STATE.running) return this.#leaveIdling()
     if (now < this.#busyUntil || (this.#waits.held && now < this.#answerUntil)) this.#turn()
-    else if (now >= this.#servedAt + this.#halt.ms || this.#tooManyPoll()) this.#park()
-    else this.#poll()
+    else if (now >= this.#servedAt + this.#halt.ms || this.#tooManyPoll() || !this.mayPoll()) {
+      this.#park()
+    } else this.#poll()
   }
 
   /**
@@ -164,6 +167,7 @@ export class IdleLoop {
       caught ||= served
     } while (
       core.state === CPU_STATE.polling &&
+      this.mayPoll() &&
       now < turnAt &&
       now < this.#servedAt + this.#halt.ms
     )
@@ -172,7 +176,8 @@ export class IdleLoop {
     core.state = CPU_STATE.running
     const over = now >= this.#servedAt + this.#halt.ms
     if (caught || over) this.#halt.polled(caught)
-    if (!over || core.attentionPending || (old & TIF.NEED_RESCHED) !== 0) this.#turn()
+    const goesOn = !over && this.mayPoll()
+    if (goesOn || core.attentionPending || (old & TIF.NEED_RESCHED) !== 0) this.#turn()
     else this.#park()
   }
 

@@ -38,6 +38,7 @@ import { OutgoingCalls } from './outgoing-calls.ts'
 import { Rendezvous } from './rendezvous.ts'
 import { Rescheduler } from './resched.ts'
 import { IpiSenders } from './send.ts'
+import { SchedDoor } from './sched.ts'
 import { CallServer } from './serve.ts'
 import { CallFunction } from './smp.ts'
 import { installSmpInterrupts } from './smp-interrupts.ts'
@@ -104,6 +105,7 @@ export class Kernel {
   readonly idle: IdleLoop
   readonly backtrace: NmiBacktrace
   readonly lockup: LockupDetector
+  readonly sched: SchedDoor
   readonly #warned = new Set<string>()
   #isShutDown = false
 
@@ -198,6 +200,7 @@ export class Kernel {
       limits: options,
       listener,
     })
+    this.sched = new SchedDoor(this)
     this.#join(options)
   }
 
@@ -227,7 +230,11 @@ export class Kernel {
     this.cpu.handlers.attention = (bits) => {
       this.lockup.sign()
       if ((bits & ATTENTION.completion) !== 0) this.book.takeCompletions()
-      if ((bits & ATTENTION.wake) !== 0 && this.book.sweep()) this.#standInForTheDead()
+      if ((bits & ATTENTION.tasks) !== 0) this.sched.book?.takeCompletions()
+      if ((bits & ATTENTION.wake) !== 0) {
+        if (this.book.sweep()) this.#standInForTheDead()
+        this.sched.look()
+      }
       this.waits.recheck()
     }
     const { forceAfterMs } = options
@@ -344,6 +351,7 @@ function resetCpuPage(memory: MachineMemory, id: number): void {
     CPU.stopAck,
     CPU.flushAck,
     CPU.typesDrained,
+    CPU.schedState,
   ]) {
     store(memory.words, page + field, 0)
   }

@@ -76,6 +76,11 @@ export class Rescheduler {
    */
   reschedTask(target: number): void {
     this.#check(target)
+    this.kick(target)
+  }
+
+  /** The same of a CPU that is known to be online, or was a moment ago: then nothing happens. */
+  kick(target: number): void {
     const { memory, id } = this.#cpu
     const old = or(memory.words, memory.cpuPage(target) + CPU.threadFlags, TIF.NEED_RESCHED)
     if ((old & TIF.NEED_RESCHED) !== 0 || target === id) return
@@ -87,9 +92,12 @@ export class Rescheduler {
     if ((old & TIF.SCHEDULE_UNSAFE) === 0) this.onMarked(target)
   }
 
-  /** `schedule`: the mark is cleared first, so that a request during the hook is not lost. */
+  /**
+   * `schedule`: the mark is cleared first, so that a request during the hook is not lost. What is scheduled
+   * does not poll, whatever the idle loop below it does: it is interrupted for what overtakes it.
+   */
   schedule(): void {
-    this.#cpu.clearThreadFlags(TIF.NEED_RESCHED)
+    const old = this.#cpu.clearThreadFlags(TIF.NEED_RESCHED | TIF.POLLING_NRFLAG)
     const flags = this.#cpu.localIrqSave()
     if (!this.#cpu.core.interruptsEnabled) this.#cpu.localIrqEnable()
     try {
@@ -99,6 +107,8 @@ export class Rescheduler {
       this.#onError('schedule', VECTOR.RESCHEDULE_VECTOR, error)
     } finally {
       if (!flags) this.#cpu.localIrqDisable()
+      // The idle loop looks at the mark in each turn, so also after this.
+      if ((old & TIF.POLLING_NRFLAG) !== 0) this.#cpu.setThreadFlags(TIF.POLLING_NRFLAG)
     }
   }
 

@@ -140,7 +140,7 @@ export class Secondary {
    * ones before it are started again and the CPU stays.
    */
   takeCpuDown(): void {
-    const { cpu, driver, tlb, functions } = this.#kernel
+    const { cpu, driver, tlb, functions, sched } = this.#kernel
     const done: HotplugReplay[] = []
     try {
       for (const state of [...this.#states].reverse()) {
@@ -155,6 +155,7 @@ export class Secondary {
     }
     cpu.memory.clearCpu(HEADER.onlineMask, cpu.id)
     tlb.leaveAll()
+    sched.close()
     driver.close()
     // Whoever finds this thread gone knows by this that it has left, and not died.
     cpu.core.state = CPU_STATE.offline

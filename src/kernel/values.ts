@@ -14,7 +14,7 @@ import { BOOT_CPU, type PortMessage } from './protocol.ts'
 /** SLOT.payloadBytes of a value that travels by port. */
 const BY_PORT = -1
 /** Which half of a call a value belongs to. */
-type Half = 'info' | 'result'
+export type Half = 'info' | 'result' | 'taskInfo' | 'taskResult'
 
 /** The port to a CPU, and the values that came through it before their turn. */
 interface Link {
@@ -83,10 +83,17 @@ export class Values {
     }
     const bytes = this.#codec.encode(value, (at + SLOT.payload) * 4, this.#limit)
     words[at + SLOT.payloadBytes] = bytes
-    if (bytes === BY_PORT) this.#send(peer, { kind: 'value', half, ticket, value })
+    if (bytes === BY_PORT) this.send(peer, half, ticket, value)
   }
 
-  #send(peer: number, message: PortMessage & { kind: 'value' }): void {
+  /** Sends a value by port: must come before what it belongs to is published. Throws as `put` does. */
+  send(
+    peer: number,
+    half: Half,
+    ticket: number,
+    value: unknown,
+    transfer?: readonly unknown[],
+  ): void {
     const link = this.#link(peer)
     if (link === undefined) {
       throw new IpiError(
@@ -97,11 +104,12 @@ export class Values {
       )
     }
     try {
-      link.port.send(message)
+      link.port.send({ kind: 'value', half, ticket, value } satisfies PortMessage, transfer)
     } catch (cause) {
+      const what = half === 'info' || half === 'taskInfo' ? 'argument' : 'result'
       throw new IpiError(
         'IPI_UNCLONEABLE',
-        `the ${message.half === 'info' ? 'argument' : 'result'} cannot be cloned to CPU ${peer}: ` +
+        `the ${what} cannot be cloned to CPU ${peer}: ` +
           `${cause instanceof Error ? cause.message : String(cause)}; pass plain data, typed ` +
           'arrays, or a SharedArrayBuffer',
         { cpu: peer, cause },
@@ -115,13 +123,13 @@ export class Values {
     const bytes = this.#memory.words[at + SLOT.payloadBytes]!
     if (bytes === 0) return undefined
     if (bytes !== BY_PORT) return this.#codec.decode((at + SLOT.payload) * 4)
-    return this.#receive(peer, half, ticket)
+    return this.receive(peer, half, ticket)
   }
 
   /** Forgets a value that nobody will take. */
   drop(slot: number, peer: number, half: Half, ticket: number): void {
     if (this.#memory.words[this.#memory.slot(slot) + SLOT.payloadBytes] === BY_PORT) {
-      this.#receive(peer, half, ticket)
+      this.receive(peer, half, ticket)
     }
   }
 
@@ -148,8 +156,8 @@ export class Values {
     return report
   }
 
-  /** The sender posted before it published the request, so the message is here. */
-  #receive(peer: number, half: Half, ticket: number): unknown {
+  /** Takes a value that came by port. Its sender posted before it published, so the message is here. */
+  receive(peer: number, half: Half, ticket: number): unknown {
     const link = this.#link(peer)
     const key = `${half}${ticket}`
     if (link !== undefined) {

@@ -97,7 +97,7 @@ export const MUTANTS: readonly Mutant[] = [
   ]),
   mutant('clears the mark after it has looked for work', 'is marked for rescheduling again', [
     'kernel/resched.js',
-    'this.#cpu.clearThreadFlags(TIF.NEED_RESCHED);\n        const flags = this.#cpu.localIrqSave();',
+    'const old = this.#cpu.clearThreadFlags(TIF.NEED_RESCHED | TIF.POLLING_NRFLAG);\n        const flags = this.#cpu.localIrqSave();',
     'this.onSchedule();\n        this.#cpu.clearThreadFlags(TIF.NEED_RESCHED);\n        return;\n        const flags = this.#cpu.localIrqSave();',
   ]),
   mutant('lets an INIT leave an earlier start-up latched', 'a start-up, an INIT', [
@@ -346,8 +346,8 @@ export const MUTANTS: readonly Mutant[] = [
     'stops polling while an interrupt comes',
     [
       'kernel/idle.js',
-      'if (!over || core.attentionPending || (old & TIF.NEED_RESCHED) !== 0)',
-      'if (!over)',
+      'if (goesOn || core.attentionPending || (old & TIF.NEED_RESCHED) !== 0)',
+      'if (goesOn)',
     ],
     [
       'kernel/idle.js',
@@ -478,5 +478,78 @@ export const MUTANTS: readonly Mutant[] = [
     'kernel/mtrr.js',
     'const sequence = change(between);',
     'const sequence = change(after);',
+  ]),
+  mutant('says that it is idle after it has looked for tasks', 'goes idle while tasks come', [
+    'kernel/sched/scheduler.js',
+    'this.#setState(level === IDLE_LEVEL ? SCHED.idle : SCHED.running + level);\n        for (let priority = PRIORITY_COUNT - 1; priority > level; priority--) {\n            const task = this.#queues.take(own, priority, true, this.#claim);\n            if (task >= 0)\n                return task;\n        }',
+    'for (let priority = PRIORITY_COUNT - 1; priority > level; priority--) {\n            const task = this.#queues.take(own, priority, true, this.#claim);\n            if (task >= 0)\n                return task;\n        }\n        this.#setState(level === IDLE_LEVEL ? SCHED.idle : SCHED.running + level);',
+  ]),
+  mutant('forgets those who wait for a slot', 'more tasks come than there are slots', [
+    'kernel/sched/task-book.js',
+    'this.#closeTaken();\n        this.#handOver();',
+    'this.#closeTaken();',
+  ]),
+  mutant(
+    'overwrites what another has pushed',
+    'two submit to one',
+    [
+      'kernel/sched/run-queue.js',
+      'if (compareExchange(words, at, cell, (round << TASK_BITS) | task) === cell) {',
+      'if (store(words, at, (round << TASK_BITS) | task) !== cell) {',
+    ],
+    [
+      'kernel/sched/run-queue.js',
+      'import { compareExchange, load }',
+      'import { compareExchange, load, store }',
+    ],
+  ),
+  mutant('waits for a submitter that is dead to move the tail', 'a submitter dies', [
+    'kernel/sched/run-queue.js',
+    'if (load(words, at) >>> TASK_BITS === round) {\n                compareExchange(words, tail, position, (position + 1) | 0);\n            }',
+    '',
+  ]),
+  mutant('claims a task that another has claimed', 'two take from one queue', [
+    'kernel/sched/scheduler.js',
+    'if (tasks.change(task, flags, movedTo(flags, TASK_STATE.running, this.#id)))',
+    'if (store(tasks.words, tasks.at(task) + TASK_SLOT.flags, movedTo(flags, TASK_STATE.running, this.#id)))',
+  ]),
+  mutant('leaves what a dead thread ran as it was', 'and one of them dies', [
+    'kernel/sched/burial.js',
+    'return movedTo(flags, TASK_STATE.died, cpuOf(flags));',
+    'return flags;',
+  ]),
+  mutant('leaves what a dead thread had not announced', 'and one of them dies', [
+    'kernel/sched/burial.js',
+    'return flags | TASK_FLAG.orphaned;',
+    'return flags;',
+  ]),
+  mutant(
+    'leaves tasks in a queue that is closed',
+    'a CPU leaves while a task comes',
+    [
+      'kernel/sched/task-book.js',
+      'if (state === SCHED.closed)\n            return !this.#takeBack(task);',
+      '',
+    ],
+    [
+      'kernel/sched/task-book.js',
+      'if (task !== undefined && this.#isClosed(cpuOf(flags)))\n                    this.#move(task);',
+      '',
+    ],
+  ),
+  mutant('forgets those who wait for a CPU', 'opens its queue while tasks come', [
+    'kernel/sched/task-book.js',
+    'for (const task of this.#homeless.splice(0)) {',
+    'for (const task of []) {',
+  ]),
+  mutant('gives up a task that has begun', 'is given up while it is claimed', [
+    'kernel/sched/task-book.js',
+    'if (!this.#tasks.change(task.id, flags, next))\n                continue;',
+    'store(this.#tasks.words, this.#tasks.at(task.id) + TASK_SLOT.flags, next);',
+  ]),
+  mutant('interrupts idle CPUs only', 'while another runs and polls', [
+    'kernel/sched/task-book.js',
+    'if (state < SCHED.running + task.priority)',
+    'if (state === SCHED.idle)',
   ]),
 ]

@@ -7,6 +7,7 @@ import { CONTROL } from './scenarios/control.ts'
 import { LIVES } from './scenarios/lives.ts'
 import { MEMORY_TYPES } from './scenarios/memory-types.ts'
 import { SIGNALLING } from './scenarios/signalling.ts'
+import { TASKS } from './scenarios/tasks.ts'
 
 /** All of them. */
 export const SCENARIOS: readonly KernelScenario[] = [
@@ -16,4 +17,5 @@ export const SCENARIOS: readonly KernelScenario[] = [
   ...CONTROL,
   ...APIC,
   ...MEMORY_TYPES,
+  ...TASKS,
 ]

@@ -29,6 +29,7 @@ export class ApicBench {
       slotCount: Math.max(64, cpuCount),
       slotWords: 256,
       flushLogSize: 1,
+      taskCount: 2,
     })
     const cpus = Array.from({ length: cpuCount }, (_, cpu) => cpu)
     this.memory = memory

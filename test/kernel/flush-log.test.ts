@@ -14,6 +14,7 @@ function makeLog(size = 4): { log: FlushLog; memory: MachineMemory; at: number }
     slotCount: 1,
     slotWords: 32,
     flushLogSize: size,
+    taskCount: 2,
   })
   return { memory, log: new FlushLog(memory, MM, 2), at: spaceLog(memory, MM) }
 }

@@ -141,6 +141,7 @@ test('memory that is not that of a machine, or of another version, is left as it
     slotCount: 2,
     slotWords: 32,
     flushLogSize: 1,
+    taskCount: 2,
   })
   const newer = structuredClone(buffer)
   new Int32Array(newer)[HEADER.layoutVersion] = LAYOUT_VERSION + 1

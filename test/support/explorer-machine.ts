@@ -16,8 +16,12 @@ import type * as pageRoom from '../../src/hardware/apic/page.ts'
 import type * as requestRoom from '../../src/kernel/request.ts'
 import type * as robustLockRoom from '../../src/kernel/robust-lock.ts'
 import type * as secondaryRoom from '../../src/kernel/secondary.ts'
+import type * as submissionRoom from '../../src/kernel/sched/submission.ts'
+import type * as taskBookRoom from '../../src/kernel/sched/task-book.ts'
+import type * as taskRoom from '../../src/kernel/sched/task.ts'
 import type { LocalApic } from '../../src/hardware/apic/local-apic.ts'
 import type { MachineOptions } from '../../src/kernel/config.ts'
+import { CpuMask } from '../../src/base/cpu-mask.ts'
 import { describe } from '../../src/kernel/kernel.ts'
 import type { SharedOptions } from '../../src/kernel/protocol.ts'
 import { Bus, type Access, type Program, type Setup, type Watch } from '../../src/testing.ts'
@@ -45,6 +49,9 @@ export interface Rooms {
   readonly request: typeof requestRoom
   readonly robustLock: typeof robustLockRoom
   readonly secondary: typeof secondaryRoom
+  readonly submission: typeof submissionRoom
+  readonly task: typeof taskRoom
+  readonly taskBook: typeof taskBookRoom
 }
 
 /** Loads them from a folder below `build`. */
@@ -65,6 +72,9 @@ export async function loadRooms(folder = 'explored'): Promise<Rooms> {
     request: await load('kernel/request'),
     robustLock: await load('kernel/robust-lock'),
     secondary: await load('kernel/secondary'),
+    submission: await load('kernel/sched/submission'),
+    task: await load('kernel/sched/task'),
+    taskBook: await load('kernel/sched/task-book'),
   }
 }
 
@@ -102,6 +112,7 @@ export class BlankMemory {
       slotCount: Math.max(cpus, 2),
       slotBytes: 128,
       flushLogSize: 2,
+      taskCount: 2,
       ...options,
     }
     this.#memory = now(config.createMemory(sizes, cpus))
@@ -399,6 +410,41 @@ export class ExploredMachine {
     this.endThread(kernel.cpu.id)
   }
 
+  /** Lets a CPU submit tasks, as its first pool does. */
+  makeBook(kernel: kernelRoom.Kernel): void {
+    this.words[this.#rooms.layout.HEADER.schedulerWanted] = 1
+    kernel.sched.book = new this.#rooms.taskBook.TaskBook(kernel)
+  }
+
+  /** A task for `cpus`, or for all that take tasks. */
+  makeTask(
+    kernel: kernelRoom.Kernel,
+    owner: submissionRoom.TaskOwner,
+    info: string,
+    priority: number,
+    cpus: readonly number[],
+    name = 'task',
+  ): submissionRoom.Task {
+    const record = now(kernel.functions.resolve(name))
+    const mask = cpus.length === 0 ? undefined : CpuMask.from(cpus)
+    return new this.#rooms.submission.Task(owner, record, info, priority, mask, [])
+  }
+
+  /** Where the tasks of a CPU stand. */
+  tasksOf(cpu: number): number[] {
+    const tasks = new this.#rooms.task.TaskMemory(this.kernels[0]!.cpu.memory)
+    const first = now(tasks.firstOf(cpu))
+    const { taskCount } = this.kernels[0]!.cpu.memory
+    return Array.from({ length: taskCount }, (_, i) => now(tasks.at(first + i)))
+  }
+
+  /** Whether a CPU has died or left. */
+  isGone(cpu: number): boolean {
+    const { CPU, CPU_STATE } = this.#rooms.layout
+    const state = this.words[this.kernels[cpu]!.cpu.page + CPU.state]
+    return state === CPU_STATE.dead || state === CPU_STATE.offline
+  }
+
   /** The name of a word, for tables. */
   nameOf(at: number): string {
     const { layout } = this.#rooms
@@ -416,6 +462,16 @@ export class ExploredMachine {
       }
       const first = now(memory.slots(cpu.id))
       if (at < cpu.page + layout.PAGE_WORDS) return `${find(layout.CPU, at - cpu.page)}${cpu.id}`
+      const rings = first + memory.slotCount * memory.slotWords
+      const [task] = this.tasksOf(cpu.id)
+      if (at >= rings && at < task!) {
+        const cells = now(layout.ringCells(memory))
+        return `ring${cpu.id}.${Math.floor((at - rings) / cells)}.${(at - rings) % cells}`
+      }
+      if (at >= task! && at < task! + memory.taskCount * layout.TASK_SLOT_WORDS) {
+        const number = Math.floor((at - task!) / layout.TASK_SLOT_WORDS)
+        return `task${cpu.id}.${number}.${find(layout.TASK_SLOT, (at - task!) % layout.TASK_SLOT_WORDS)}`
+      }
       if (at < first + memory.slotCount * memory.slotWords) {
         const slot = Math.floor((at - first) / memory.slotWords)
         return `slot${cpu.id}.${slot}.${find(layout.SLOT, (at - first) % memory.slotWords)}`
