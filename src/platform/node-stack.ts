@@ -67,8 +67,10 @@ export function captureSites(): readonly NodeJS.CallSite[] {
     const holder: { stack?: NodeJS.CallSite[] | string } = {}
     Error.captureStackTrace(holder)
     const sites = typeof holder.stack === 'object' ? holder.stack : []
-    // Below the mark is what the inspector has evaluated to come in.
-    return sites.slice(sites.findIndex((site) => site.getFunctionName() === MARK) + 2)
+    const mark = sites.findIndex((site) => site.getFunctionName() === MARK)
+    // What the inspector has evaluated to come in has no file.
+    const evaluated = sites.findIndex((site, i) => i > mark && site.getFileName() === '')
+    return sites.slice(evaluated + 1)
   } finally {
     Error.stackTraceLimit = stackTraceLimit
     if (prepareStackTrace === undefined) Reflect.deleteProperty(Error, 'prepareStackTrace')

@@ -16,6 +16,7 @@ import {
   executor,
   lookAround,
   openExecutor,
+  READY,
   replaceFrom,
   runNested,
   runTasks,
@@ -36,6 +37,12 @@ function withExecutor(cpus: number, run: (bench: Bench) => Promise<void>): Promi
     for (let cpu = 1; cpu < cpus; cpu++) await settled(runTask(cpu, openExecutor), 'opening')
     await run(bench)
   })
+}
+
+/** As one should whose task was aborted in code of Node's. */
+async function replace(machine: Machine): Promise<void> {
+  assert.equal(await machine.replaceCpu(1), true)
+  await settled(runTask(1, openExecutor), 'opening')
 }
 
 /** Nothing of an aborted task is left on CPU 1; gives how its executor saw tasks end. */
@@ -68,11 +75,27 @@ describe('a task that does not end is aborted, and its thread stays', () => {
           const { aborted, left } = await checkHealth(machine)
           assert.deepEqual(aborted, [{ task, isSafe: outcome === 'aborted' }])
           assert.deepEqual(left, [])
+          if (outcome === 'unsafe') await replace(machine)
         }
       }),
     )
   }
 })
+
+test('a task in code of Node is aborted there only after 50 ms, and the outcome says so', () =>
+  withExecutor(2, async ({ machine, board }) => {
+    await machine.smpCallFunctionSingle(1, runTasks, {
+      orders: [{ task: 1, name: 'code of Node' }],
+    })
+    await board.reached(STARTED, 1)
+    // It makes its lists first.
+    await board.reached(READY)
+    const start = performance.now()
+    assert.equal(await machine.abortTask(1, 1, PATIENT), 'unsafe')
+    assert.ok(performance.now() - start >= 50)
+    const { aborted } = await checkHealth(machine)
+    assert.deepEqual(aborted, [{ task: 1, isSafe: false }])
+  }))
 
 describe('a task that looks up, or waits in the library, is aborted by an error', () => {
   for (const name of Object.keys(SOFT) as SoftName[]) {

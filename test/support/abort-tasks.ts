@@ -9,6 +9,7 @@ import { EventEmitter } from 'node:events'
 import { readFileSync, statSync } from 'node:fs'
 import { Session } from 'node:inspector'
 import { fileURLToPath } from 'node:url'
+import { isDeepStrictEqual } from 'node:util'
 import vm from 'node:vm'
 import { sharedFunction, thisMachine, type AbortedTask, type TaskGuard } from '../../src/index.ts'
 import { WORD } from './machine-board.ts'
@@ -139,6 +140,17 @@ export const ENDLESS = {
   },
 } satisfies Record<string, () => unknown>
 
+const large = (): number[] => Array.from({ length: 1_000_000 }, (_, i) => i)
+
+/** A task that is in code of Node's own all the time. */
+const NODE = {
+  'code of Node': () => {
+    const [one, other] = [large(), large()]
+    board().set(READY, 1)
+    for (;;) isDeepStrictEqual(one, other)
+  },
+} satisfies Record<string, () => unknown>
+
 /** Tasks that come to a safepoint, or wait in the library. */
 export const SOFT = {
   'cpu.poll()': () => {
@@ -184,12 +196,18 @@ const SHORT = {
 } satisfies Record<string, () => unknown>
 
 /** Tasks by name. */
-const TASKS: Readonly<Record<string, () => unknown>> = { ...ENDLESS, ...SOFT, ...DEADLY, ...SHORT }
+const TASKS: Readonly<Record<string, () => unknown>> = {
+  ...ENDLESS,
+  ...NODE,
+  ...SOFT,
+  ...DEADLY,
+  ...SHORT,
+}
 
 export type EndlessName = keyof typeof ENDLESS
 export type SoftName = keyof typeof SOFT
 export type DeadlyName = keyof typeof DEADLY
-export type TaskName = EndlessName | SoftName | DeadlyName | keyof typeof SHORT
+export type TaskName = EndlessName | keyof typeof NODE | SoftName | DeadlyName | keyof typeof SHORT
 
 /** What to run: a number and a task. */
 export interface Order {
@@ -207,6 +225,7 @@ export const executor: {
 /** Words of the board. */
 export const STARTED = WORD.free
 export const ENDED = WORD.free + 1
+export const READY = WORD.free + 2
 
 /** Opens the executor of a CPU: to be done once in the life of a thread. */
 export const openExecutor = defineTask('abort.openExecutor', async () => {
