@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { CpuMask } from '../src/index.ts'
 import { plan, type Group, type Pace } from './support/group.ts'
 import { BareInspector } from './support/inspector.ts'
+import { compareAborts } from './support/runaway.ts'
 import { withMachine, type Bench } from './support/machine.ts'
 import { compare, summarize, against, type Contender, type Row } from './support/measure.ts'
 import { clockNs, spinFor, spinUntil, WORD } from './support/scratch.ts'
@@ -15,13 +16,14 @@ const LOOPS = 200
 export const group: Group = {
   about:
     'From the send to the first line of what it runs there, and until the sender has seen it; then what an open session ' +
-    'costs a hot loop.',
+    'costs a hot loop; then a thread that runs away, until it answers again.',
   measure: (pace) =>
     withMachine({ cpus: 2, haltPollMs: 0 }, async (bench) => {
       // First: nothing has opened a session yet.
       const before = await timeLoops(bench)
       const rows = [...(await asleep(bench, pace)), ...(await busy(bench, pace))]
-      return [...rows, ...compareLoops(before, await timeLoops(bench))]
+      rows.push(...compareLoops(before, await timeLoops(bench)))
+      return [...rows, ...(await compareAborts(bench, pace))]
     }),
 }
 

@@ -4,10 +4,13 @@
  */
 
 import { isMainThread, parentPort, type MessagePort } from 'node:worker_threads'
-import { CpuMask, sharedFunction, thisMachine } from '../../src/index.ts'
+import { CpuMask, sharedFunction, thisMachine, type TaskGuard } from '../../src/index.ts'
 import { answerPings, ping, TRIPS } from '../support/ping-pong.ts'
 import { pinThread } from '../support/pin.ts'
-import { Scratch, WORD } from '../support/scratch.ts'
+import { clockNs, Scratch, WORD } from '../support/scratch.ts'
+
+/** Tasks in one sample. */
+const TASKS = 100
 
 let scratch: Scratch
 let turning = false
@@ -128,6 +131,51 @@ export const hotLoops = sharedFunction('bench.hotLoops', (samples: number) => {
     scratch.times[sample] = (performance.now() - start) * 1e6 + (x === 0 ? 1 : 0)
   }
 })
+
+let guard: TaskGuard | undefined
+
+/** Opens the executor of this CPU; `done` says when it is. */
+export const openExecutor = sharedFunction('bench.openExecutor', () => {
+  void thisMachine()
+    .guardTasks()
+    .then((opened) => {
+      guard = opened
+      finish()
+    })
+})
+
+/** Runs a task that does not end. */
+export const runAway = sharedFunction('bench.runAway', (task: number) => {
+  let isOver = false
+  const loop = (): void => {
+    if (isOver) return
+    guard!.enter(task)
+    scratch.stamp()
+    for (;;);
+  }
+  setImmediate(() => guard!.run(loop, () => (isOver = true)))
+})
+
+/** Times tasks that do nothing, each in a guard of its own or all in one. */
+export const timeGuards = sharedFunction(
+  'bench.timeGuards',
+  ({ count, inGuard }: { count: number; inGuard: boolean }) => {
+    const task = (): void => {
+      guard!.enter(1)
+      guard!.leave()
+    }
+    const never = (): void => undefined
+    const time = (run: () => void): void => {
+      for (let sample = 0; sample < count; sample++) {
+        const start = clockNs()
+        for (let i = 0; i < TASKS; i++) run()
+        scratch.times[sample] = (clockNs() - start) / TASKS
+      }
+    }
+    if (inGuard) time(() => guard!.run(task, never))
+    else guard!.run(() => time(task), never)
+  },
+)
 
 /** Turns this thread's event loop for as long as told to. */
 export const turnLoop = sharedFunction('bench.turnLoop', (on: boolean) => {

@@ -51,7 +51,9 @@ const ENTER = message(EVALUATE_ID, 'Runtime.evaluate', {
 })
 const OPEN = `${EXPRESSION}open()`
 const ADD_BINDING = message(2, 'Runtime.addBinding', { name: BINDING })
-const TERMINATE = message(3, 'Runtime.terminateExecution', {})
+const TERMINATE_ID = 3
+const TERMINATE = message(TERMINATE_ID, 'Runtime.terminateExecution', {})
+const TERMINATE_ANSWER = `{"id":${TERMINATE_ID},`
 /** What a worker answers to ENTER when that was terminated, and when it threw. */
 const TERMINATED = `{"id":${EVALUATE_ID},"error"`
 const THREW = '"exceptionDetails"'
@@ -280,7 +282,10 @@ export class NodeForcedEntry implements ForcedEntryPort {
       return
     }
     const attached = this.#attached.get(sessionId)
-    if (attached === undefined || !text.startsWith(ANSWER)) return
+    if (attached === undefined) return
+    // Whoever asked for the entry that was terminated asks no more; and the thread lives, if it answers.
+    if (text.startsWith(TERMINATE_ANSWER)) this.#enter(attached)
+    if (!text.startsWith(ANSWER)) return
     attached.entering--
     if (text.startsWith(TERMINATED)) {
       // Somebody ended the thread, or what it ran, while it was entered, and only the entry has ended:

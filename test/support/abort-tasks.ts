@@ -193,6 +193,7 @@ export const DEADLY = {
 const SHORT = {
   quick: () => compute(200),
   'a little longer': () => compute(20_000),
+  'process.exit()': () => process.exit(3),
 } satisfies Record<string, () => unknown>
 
 /** Tasks by name. */
