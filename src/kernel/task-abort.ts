@@ -3,7 +3,7 @@
  * `kill -9` of a process, which ends at the next return to its own code.
  *
  *    who asks                                              the CPU that runs it
- *      running -> asked, SIGPENDING      ------------->      a safepoint or a wait of the task throws
+ *      running -> asked, attention       ------------->      a safepoint or a wait of the task throws
  *      check := task, have it entered    ~~~~~~~~~~~~~>      in its own code?  aborted there and then
  *                                        <-------------      else why not
  *      … again; after SAFE_MS            ~~~~~~~~~~~~~>      in Node's code as well
@@ -12,7 +12,7 @@
 
 import { IpiError } from '../base/errors.ts'
 import { CPU, TASK } from '../hardware/layout.ts'
-import { load, or, store } from '../hardware/memory.ts'
+import { load, store } from '../hardware/memory.ts'
 import { offlineError } from './call-book.ts'
 import { checkTimeout } from './call-plan.ts'
 import { describeTarget } from './diagnose.ts'
@@ -29,7 +29,6 @@ import {
   TASK_NUMBER_MAX,
   taskOf,
 } from './task-words.ts'
-import { TIF } from './thread-flags.ts'
 
 /**
  * What came of an abort. `finished`: the task had ended, or ended by itself first. `aborted`: it is gone,
@@ -83,14 +82,12 @@ class Abort {
   async run(): Promise<AbortOutcome | undefined> {
     const { cpu } = this.#kernel
     const lock = new RobustLock(cpu, this.#record + TASK.lock)
-    const isTaken = (): boolean => !this.#isThere || lock.tryAcquire()
+    const isTaken = (): boolean => !this.#isThere() || lock.tryAcquire()
     if (!(await this.#reached(isTaken, this.#timeoutMs))) return undefined
     try {
-      if (!this.#isThere) return 'ended'
+      if (!this.#isThere()) return 'ended'
       if (!askToEnd(cpu.memory, this.#record, this.#task)) return this.#outcome()
-      // After the state: the owner takes the mark back and then looks at the states.
-      const flags = cpu.memory.cpuPage(this.#target) + CPU.threadFlags
-      or(cpu.memory.words, flags, TIF.SIGPENDING)
+      // After the state: whoever halts or waits looks at it when it is woken.
       wake(cpu, this.#target)
       return await this.#force()
     } finally {
@@ -102,11 +99,11 @@ class Abort {
     const { cpu, forced } = this.#kernel
     const { words } = cpu.memory
     const check = this.#record + TASK.check
-    const isOver = (): boolean => !this.#isThere || !this.#isRunning
+    const isOver = (): boolean => !this.#isThere() || !this.#isRunning()
     for (let again = false; !isOver();) {
-      const rest = this.#rest
+      const rest = this.#rest()
       if (rest <= 0) return undefined
-      const wish = this.#waited < SAFE_MS ? CHECK_AT.task : CHECK_AT.environment
+      const wish = this.#waited() < SAFE_MS ? CHECK_AT.task : CHECK_AT.environment
       const isAnswered = (): boolean => isOver() || load(words, check) !== wish
       store(words, check, wish)
       forced.force(this.#target, again)
@@ -115,24 +112,24 @@ class Abort {
       const isLasting = found === CHECK_FOUND.library || found === CHECK_FOUND.behind
       if (isLasting) await this.#reached(isOver, Math.min(PAUSE_MS, rest))
     }
-    return this.#isThere ? this.#outcome() : 'ended'
+    return this.#isThere() ? this.#outcome() : 'ended'
   }
 
-  get #waited(): number {
+  #waited(): number {
     return this.#kernel.cpu.platform.now() - this.#at
   }
 
-  get #rest(): number {
-    return this.#timeoutMs - this.#waited
+  #rest(): number {
+    return this.#timeoutMs - this.#waited()
   }
 
-  get #isThere(): boolean {
+  #isThere(): boolean {
     const { cpu } = this.#kernel
     const life = cpu.memory.readCpu(this.#target, CPU.incarnation)
     return life === this.#life && cpu.isOnline(this.#target)
   }
 
-  get #isRunning(): boolean {
+  #isRunning(): boolean {
     return taskOf(load(this.#kernel.cpu.memory.words, this.#record + TASK.task)) === this.#task
   }
 

@@ -33,7 +33,6 @@ import {
   taskRecord,
   taskWord,
 } from './task-words.ts'
-import { TIF } from './thread-flags.ts'
 
 /** A task that was aborted, in front of everything that its executor had on the stack. */
 export interface AbortedTask {
@@ -147,7 +146,7 @@ export class TaskGuard {
     store(words, record + TASK.end, taskWord(taskOf(asked), how))
     if (compareExchange(words, record + TASK.task, asked, 0) !== asked) this.#awaitAbort()
     this.#level--
-    this.#tell(record)
+    this.#wakeAsker(record)
     return true
   }
 
@@ -188,24 +187,14 @@ export class TaskGuard {
       // Before the word: whoever finds that gone looks at this.
       store(words, record + TASK.end, taskWord(task, how))
       store(words, record + TASK.task, 0)
-      this.#tell(record)
+      this.#wakeAsker(record)
     }
     if (interruptsOn) this.#cpu.localIrqEnable()
     else this.#cpu.localIrqDisable()
     return { task, isSafe }
   }
 
-  /** Tells whoever has asked that it is over. The mark stays for one further out that is asked as well. */
-  #tell(record: number): void {
-    const { words } = this.#cpu.memory
-    this.#cpu.clearThreadFlags(TIF.SIGPENDING)
-    // Whoever asks sets the state and then the mark: one of the two is seen here.
-    const asks = (each: number): boolean =>
-      lowBits(load(words, each + TASK.task)) === TASK_STATE.asked
-    if (this.#records.slice(0, this.#level).some(asks)) this.#cpu.setThreadFlags(TIF.SIGPENDING)
-    this.#wakeAsker(record)
-  }
-
+  /** Whoever has asked looks again: it is over, or cannot be now. */
   #wakeAsker(record: number): void {
     const asker = holderOf(load(this.#cpu.memory.words, record + TASK.lock))
     if (asker >= 0) wake(this.#cpu, asker)

@@ -424,6 +424,16 @@ export const MUTANTS: readonly Mutant[] = [
       'if (this.#shadow)',
     ],
   ),
+  mutant('leaves a task without a look at who has asked', 'a task ends while', [
+    'kernel/task-guard.js',
+    'if (compareExchange(words, record + TASK.task, running, 0) === running)',
+    'if (store(words, record + TASK.task, 0) === 0)',
+  ]),
+  mutant('forgets to tell who has asked', 'a task ends while', [
+    'kernel/task-guard.js',
+    'this.#level--;\n        this.#wakeAsker(record);',
+    'this.#level--;',
+  ]),
   mutant('waits for a lock that a buried thread has taken', 'is buried and goes on for a while', [
     'kernel/robust-lock.js',
     'if (this.#isVoid(found))\n                this.#takeBack(found);',

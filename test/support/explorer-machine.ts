@@ -19,6 +19,8 @@ import type * as secondaryRoom from '../../src/kernel/secondary.ts'
 import type * as submissionRoom from '../../src/kernel/sched/submission.ts'
 import type * as taskBookRoom from '../../src/kernel/sched/task-book.ts'
 import type * as taskRoom from '../../src/kernel/sched/task.ts'
+import type * as taskAbortRoom from '../../src/kernel/task-abort.ts'
+import type * as taskGuardRoom from '../../src/kernel/task-guard.ts'
 import type { LocalApic } from '../../src/hardware/apic/local-apic.ts'
 import type { MachineOptions } from '../../src/kernel/config.ts'
 import { CpuMask } from '../../src/base/cpu-mask.ts'
@@ -52,6 +54,8 @@ export interface Rooms {
   readonly submission: typeof submissionRoom
   readonly task: typeof taskRoom
   readonly taskBook: typeof taskBookRoom
+  readonly taskAbort: typeof taskAbortRoom
+  readonly taskGuard: typeof taskGuardRoom
 }
 
 /** Loads them from a folder below `build`. */
@@ -75,6 +79,8 @@ export async function loadRooms(folder = 'explored'): Promise<Rooms> {
     submission: await load('kernel/sched/submission'),
     task: await load('kernel/sched/task'),
     taskBook: await load('kernel/sched/task-book'),
+    taskAbort: await load('kernel/task-abort'),
+    taskGuard: await load('kernel/task-guard'),
   }
 }
 
@@ -333,6 +339,19 @@ export class ExploredMachine {
   locks(): readonly robustLockRoom.RobustLock[] {
     const { layout, robustLock } = this.#rooms
     return this.kernels.map(({ cpu }) => new robustLock.RobustLock(cpu, layout.HEADER.controlLock))
+  }
+
+  /** What the executor of a CPU runs its tasks in. */
+  guard({ cpu, forced }: kernelRoom.Kernel): taskGuardRoom.TaskGuard {
+    return new this.#rooms.taskGuard.TaskGuard(cpu, forced, undefined)
+  }
+
+  /** Asks for the end of a task of another CPU, for as long as it runs. */
+  abort(kernel: kernelRoom.Kernel, cpu: number, task: number): Promise<string> {
+    const forEver = { timeoutMs: Infinity }
+    return this.#rooms.taskAbort.abortTask(kernel, cpu, task, forEver, () =>
+      Promise.resolve('replaced'),
+    )
   }
 
   /** Writes a word that programs look at, from outside of them. */

@@ -77,6 +77,45 @@ export const CONTROL: readonly KernelScenario[] = [
     },
   ),
 
+  scenario(['E-47'], 'a task ends while somebody asks for its end', 2, 2, (machine) => {
+    const began = machine.kernels[1]!.cpu.page + WORK
+    const guard = machine.guard(machine.kernels[1]!)
+    let came = ''
+    let wasTold = false
+    const wereAsked: boolean[] = []
+    return {
+      programs: [
+        function* (kernel) {
+          while ((yield bus().load(began)) === 0) yield* go(kernel.cpu.cpuRelax())
+          came = yield* outcome(() => awaits(machine.abort(kernel, 1, 7)))
+        },
+        function* ({ cpu }) {
+          yield* go(guard.enter(7))
+          yield bus().store(began, 1)
+          try {
+            yield* go(cpu.poll())
+          } catch {
+            wasTold = true
+          }
+          wereAsked.push(yield* go(guard.leave()))
+          // The next has its place, and nobody has asked for its end.
+          yield* go(guard.enter(8))
+          yield* go(cpu.poll())
+          wereAsked.push(yield* go(guard.leave()))
+        },
+      ],
+      atEnd: () => {
+        const [first, next] = wereAsked
+        const expected = wasTold ? 'answer aborted' : 'answer finished'
+        return (
+          expect(came === expected, () => `${came}, and told ${wasTold}`) ??
+          expect(first === true || !wasTold, () => 'told, and nobody has asked') ??
+          expect(next === false, () => 'the next was asked as well')
+        )
+      },
+    }
+  }),
+
   scenario(['E-31'], 'two stop the machine at once', 1, 2, (machine) => {
     const controls = machine.controls()
     const standing = new Set<number>()
