@@ -71,4 +71,11 @@ export type { MemoryType } from './hardware/mtrr.ts'
 export type { ReplaceOptions } from './kernel/task-family.ts'
 export type { AbortOptions, AbortOutcome } from './kernel/task-abort.ts'
 export type { AbortedTask, TaskGuard } from './kernel/task-guard.ts'
+export type {
+  CallFrame,
+  CpuProfile,
+  MachineProfile,
+  ProfileNode,
+  ProfileOptions,
+} from './kernel/profile.ts'
 export type { StuckCall } from './kernel/watchdog.ts'

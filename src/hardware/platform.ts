@@ -17,6 +17,8 @@ export interface Port {
 
 /** A thread that was started to become a CPU. */
 export interface Thread {
+  /** What samples know it by. */
+  readonly threadId: number
   /** Sends a message to the thread, before or after it attached. */
   post(value: unknown, transfer: readonly unknown[]): void
   /** Ends the thread, however busy it is; resolves once it is gone. */
@@ -61,6 +63,11 @@ export interface ForcedEntryPort {
    */
   captureStack(limit: number): string
   /**
+   * Samples the stacks of this thread, which made the machine, and of all others of the machine, every
+   * `intervalMs`, for `durationMs` or until it is stopped. Resolves when it has begun.
+   */
+  startSampling(intervalMs: number, durationMs: number): Promise<Sampling>
+  /**
    * Has the engine look for interrupts in every loop, where it would leave that out of some. Costs
    * speed in all of the process; code that is optimised already stays as it is.
    */
@@ -85,6 +92,22 @@ export interface AbortGuard {
   run(loop: () => void): GuardEnd
   /** Called below a forced entry: what is interrupted, as far as the innermost guard. */
   place(): EntryPlace
+}
+
+/** What a thread ran at one moment. */
+export interface StackSample {
+  /** The thread that made the machine is 0. */
+  readonly threadId: number
+  /** Milliseconds on one clock for all. */
+  readonly atMs: number
+  /** As `captureStack` gives it. */
+  readonly stack: string
+}
+
+/** A sampling under way. */
+export interface Sampling {
+  /** Ends it; gives what there is, by time. */
+  stop(): readonly StackSample[]
 }
 
 /** What a platform provides to one thread. */

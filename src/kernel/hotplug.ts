@@ -141,6 +141,13 @@ export class Hotplug {
       .catch(() => undefined)
   }
 
+  /** The CPUs that have a thread, by what samples know that by; ascending. */
+  cpusByThread(): Map<number, number> {
+    const members = [...this.#members].sort(([a], [b]) => a - b)
+    const others = members.map(([cpu, { thread }]) => [thread.threadId, cpu] as const)
+    return new Map([[0, BOOT_CPU], ...others])
+  }
+
   #enterThread(cpu: number): boolean {
     const member = this.#members.get(cpu)
     return member !== undefined && this.#platform.forced?.enter(member.thread) === true

@@ -6,8 +6,8 @@
 import { IpiError } from '../base/errors.ts'
 import { offlineError } from './call-book.ts'
 import { checkTimeout } from './call-plan.ts'
-import { InterruptFamily } from './interrupt-family.ts'
 import type { Kernel } from './kernel.ts'
+import { Looking } from './looking.ts'
 import type { BootPart } from './machine.ts'
 import { BOOT_CPU } from './protocol.ts'
 import { askToReplace, lifeOf } from './replace.ts'
@@ -24,14 +24,14 @@ export interface ReplaceOptions {
 }
 
 /** What a {@link Machine} inherits beside calls and interrupts: aborting what a CPU runs. */
-export class TaskFamily extends InterruptFamily {
+export class TaskFamily extends Looking {
   readonly #kernel: Kernel
   readonly #boot: BootPart | undefined
   #guard: Promise<TaskGuard> | undefined
 
   /** @internal */
   constructor(kernel: Kernel, boot: BootPart | undefined) {
-    super(kernel)
+    super(kernel, boot?.hotplug)
     this.#kernel = kernel
     this.#boot = boot
   }

@@ -18,10 +18,11 @@
 
 import type * as Inspector from 'node:inspector'
 import { isMainThread, type Worker } from 'node:worker_threads'
-import type { AbortGuard, ForcedEntryPort, Thread } from '../hardware/platform.ts'
+import type { AbortGuard, ForcedEntryPort, Sampling, Thread } from '../hardware/platform.ts'
 import { wait } from '../hardware/memory.ts'
 import type { NodeGuard } from './node-guard.ts'
-import { captureStack, markEntry } from './node-stack.ts'
+import type { NodeSampler, SamplerHost } from './node-sampler.ts'
+import { captureStack, markEntry, SAMPLE_ID, sampleStacks } from './node-stack.ts'
 import type { NodeThread } from './node-thread.ts'
 
 /** Where each thread keeps what its inspector is to call. */
@@ -34,6 +35,8 @@ interface Entry {
   readonly enter: () => void
   /** On the main thread: attaches to the workers, which gives them their bindings. */
   readonly open: () => void
+  /** Says what stack stands below, for a sampler that has begun anew or not. */
+  readonly sample: (isNew?: boolean) => string
 }
 
 const thread = globalThis as unknown as {
@@ -54,14 +57,19 @@ const ADD_BINDING = message(2, 'Runtime.addBinding', { name: BINDING })
 const TERMINATE_ID = 3
 const TERMINATE = message(TERMINATE_ID, 'Runtime.terminateExecution', {})
 const TERMINATE_ANSWER = `{"id":${TERMINATE_ID},`
-/** What a worker answers to ENTER when that was terminated, and when it threw. */
-const TERMINATED = `{"id":${EVALUATE_ID},"error"`
+/** What a worker is asked for samples with: node-sampler.ts. */
+const SAMPLE_ANSWER = `{"id":${SAMPLE_ID},`
+/** What a worker answers when it was terminated meanwhile, and when it threw. */
+const TERMINATED = /^\{"id":\d+,"error"/
 const THREW = '"exceptionDetails"'
 const ANSWER = `{"id":${EVALUATE_ID},`
 const BINDING_CALLED = '{"method":"Runtime.bindingCalled"'
 
 /** From this Node on V8 leaves the look for interrupts out of loops around one that it has unrolled. */
 const UNROLLING_NODE = 24
+
+/** What a ticker says to the main thread by the binding. */
+const TICK = 'tick'
 
 /** How often an entry that found no room on the stack is repeated at once, and how long after that. */
 const REPEATS_AT_ONCE = 16
@@ -116,6 +124,7 @@ export class NodeForcedEntry implements ForcedEntryPort {
   #connecting = false
   #relay: (cpu: number) => unknown = () => undefined
   #ended = false
+  #sampler: NodeSampler | undefined
   /** Sessions that an attach has made to workers that are not wanted. */
   #unwanted: string[] = []
   /** Where this library's own files are. */
@@ -156,6 +165,7 @@ export class NodeForcedEntry implements ForcedEntryPort {
   accept(enter: () => boolean, relay: (cpu: number) => void): () => void {
     const entered = markEntry(enter)
     const entry: Entry = {
+      sample: sampleStacks(),
       enter: () => {
         this.#askNow()
         // As the last thing: it takes place at the next call, which must not be one of ours.
@@ -175,6 +185,29 @@ export class NodeForcedEntry implements ForcedEntryPort {
       Reflect.deleteProperty(thread, BINDING)
       this.#close()
     }
+  }
+
+  async startSampling(intervalMs: number, durationMs: number): Promise<Sampling> {
+    const { NodeSampler } = await import('./node-sampler.ts')
+    this.#sampler?.stop()
+    const host: SamplerHost = {
+      binding: BINDING,
+      attachTo: (worker) => {
+        if (this.#ended) return
+        this.addWorker(worker)
+        this.#attach()
+      },
+      attached: () => this.#attached.values(),
+      ask: (attached, text) => {
+        const each = this.#attached.get(attached.sessionId)
+        if (each !== undefined) each.entering++
+        this.#send(attached.sessionId, text)
+      },
+    }
+    const sampler = new NodeSampler(host, intervalMs, durationMs)
+    this.#sampler = sampler
+    await sampler.online
+    return sampler
   }
 
   ask(cpu: number): void {
@@ -258,7 +291,12 @@ export class NodeForcedEntry implements ForcedEntryPort {
       this.#unwanted.push(sessionId)
       return
     }
-    const attached: Attached = { worker, sessionId, entering: 0, repeats: 0 }
+    const attached: Attached = {
+      worker,
+      sessionId,
+      entering: 0,
+      repeats: 0,
+    }
     this.#attached.set(sessionId, attached)
     this.#byThread.set(threadId, attached)
     this.#send(sessionId, ADD_BINDING)
@@ -278,19 +316,25 @@ export class NodeForcedEntry implements ForcedEntryPort {
   #onMessage(sessionId: string, text: string): void {
     if (text.startsWith(BINDING_CALLED)) {
       const { params } = JSON.parse(text) as { params: { name: string; payload: string } }
-      if (params.name === BINDING && !this.#ended) this.#relay(Number(params.payload))
+      if (params.name !== BINDING || this.#ended) return
+      if (params.payload === TICK) this.#sampler?.onTick()
+      else this.#relay(Number(params.payload))
       return
     }
     const attached = this.#attached.get(sessionId)
     if (attached === undefined) return
     // Whoever asked for the entry that was terminated asks no more; and the thread lives, if it answers.
     if (text.startsWith(TERMINATE_ANSWER)) this.#enter(attached)
-    if (!text.startsWith(ANSWER)) return
+    const isSample = text.startsWith(SAMPLE_ANSWER)
+    if (!isSample && !text.startsWith(ANSWER)) return
     attached.entering--
-    if (text.startsWith(TERMINATED)) {
+    if (isSample) this.#sampler?.onAnswer(attached, text)
+    if (TERMINATED.test(text)) {
       // Somebody ended the thread, or what it ran, while it was entered, and only the entry has ended:
       // V8 takes the termination for handled. So it is asked for once more.
       this.#send(sessionId, TERMINATE)
+    } else if (isSample) {
+      // One that threw found no room on the stack, and is no sample.
     } else if (text.includes(THREW)) {
       this.#repeat(attached)
     } else {
@@ -312,6 +356,8 @@ export class NodeForcedEntry implements ForcedEntryPort {
 
   #close(): void {
     this.#ended = true
+    this.#sampler?.stop()
+    this.#sampler = undefined
     process.off('exit', this.#onExit)
     this.#session?.disconnect()
     this.#session = undefined

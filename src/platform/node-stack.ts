@@ -77,3 +77,38 @@ export function captureSites(): readonly NodeJS.CallSite[] {
     else Reflect.set(Error, 'prepareStackTrace', prepareStackTrace)
   }
 }
+
+/** The number of the message that asks for a sample: node-sampler.ts. */
+export const SAMPLE_ID = 4
+/** Frames of a sample, at most. */
+const SAMPLE_FRAMES_MAX = 64
+
+/** Makes the function that gives the stack below, where it is called by the inspector. */
+export function stackBelow(): () => string {
+  let stack = ''
+  const look = markEntry(() => {
+    stack = captureStack(SAMPLE_FRAMES_MAX)
+    return false
+  })
+  return () => {
+    look(0)
+    return stack
+  }
+}
+
+/**
+ * Makes what a thread answers with that is sampled: its stack by number, and itself the first time.
+ * `isNew`: somebody asks who knows none.
+ */
+export function sampleStacks(): (isNew?: boolean) => string {
+  const numbers = new Map<string, number>()
+  const look = stackBelow()
+  return (isNew) => {
+    if (isNew === true) numbers.clear()
+    const stack = look()
+    const known = numbers.get(stack)
+    if (known !== undefined) return String(known)
+    numbers.set(stack, numbers.size)
+    return `${numbers.size - 1}\n${stack}`
+  }
+}

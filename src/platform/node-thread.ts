@@ -6,12 +6,14 @@ import type { Thread } from '../hardware/platform.ts'
 /** A worker thread. */
 export class NodeThread implements Thread {
   readonly worker: Worker
+  readonly threadId: number
   readonly #callbacks: ((error: unknown) => void)[] = []
   #error: unknown
   #exited = false
 
   constructor(worker: Worker) {
     this.worker = worker
+    this.threadId = worker.threadId
     worker.on('error', (error) => (this.#error = error))
     worker.once('exit', () => {
       this.#exited = true

@@ -14,12 +14,12 @@ import {
 import { IpiError } from '../base/errors.ts'
 import { wait } from '../hardware/memory.ts'
 import type { Platform, Port, Thread, ThreadRequest, Timer } from '../hardware/platform.ts'
+import { now } from './node-clock.ts'
 import { NodeForcedEntry } from './node-forced.ts'
 import { NodeThread } from './node-thread.ts'
 
 // As they are now: a program's tests may put others in their place.
 const { setImmediate, setTimeout, clearTimeout, setInterval } = globalThis
-const { hrtime } = process
 
 const STDERR = 2
 /** The longest timer that Node takes; longer ones it fires at once. */
@@ -109,15 +109,6 @@ export function nodePlatform(threadScript: URL): Platform {
 
 function observersOf(event: string): Channel {
   return channel(`interprocessor:${event}`)
-}
-
-/**
- * One clock for all threads, at the price of `performance.now()`. But the first look at `performance`
- * loads ten modules of Node: a millisecond that a thread need not spend before it is online.
- */
-function now(): number {
-  const [seconds, nanoseconds] = hrtime()
-  return seconds * 1e3 + nanoseconds / 1e6
 }
 
 function startTimer(delayMs: number, callback: () => void): Timer {
