@@ -249,6 +249,8 @@ export const FORCED = {
   ready: 1,
   /** An entry was asked for, and has not begun: it will find whatever is posted before that. */
   asked: 2,
+  /** Its thread has ended in good order, and it has no other yet. */
+  left: 4,
 } as const
 
 /** Where the vector of ATTENTION.single starts. */

@@ -12,7 +12,14 @@
  */
 
 import { CpuMask } from '../base/cpu-mask.ts'
-import { ATTENTION, ATTENTION_VECTOR_SHIFT, CPU, CPU_STATE, HEADER } from '../hardware/layout.ts'
+import {
+  ATTENTION,
+  ATTENTION_VECTOR_SHIFT,
+  CPU,
+  CPU_STATE,
+  FORCED,
+  HEADER,
+} from '../hardware/layout.ts'
 import type { MachineMemory } from '../hardware/machine-memory.ts'
 import { load } from '../hardware/memory.ts'
 import type { Cpu } from './cpu.ts'
@@ -250,6 +257,10 @@ export class NmiBacktrace {
     return this.#cpu.memory.testCpu(HEADER.presentMask, cpu)
   }
 
+  #hasLeft(cpu: number): boolean {
+    return (this.#cpu.memory.readCpu(cpu, CPU.forced) & FORCED.left) !== 0
+  }
+
   #stateOf(cpu: number): number {
     return this.#cpu.memory.readCpu(cpu, CPU.state)
   }
@@ -272,7 +283,7 @@ export class NmiBacktrace {
   #lookAt(cpu: number): CpuBacktrace {
     const state = this.#stateOf(cpu)
     let activity: CpuActivity = 'silent'
-    if (state === CPU_STATE.dead) activity = 'dead'
+    if (state === CPU_STATE.dead) activity = this.#hasLeft(cpu) ? 'offline' : 'dead'
     else if (state === CPU_STATE.stopped) activity = 'stopped'
     else if (!this.#cpu.isOnline(cpu)) activity = this.#isPresent(cpu) ? 'booting' : 'offline'
     return this.#readPage(cpu, activity, '', this.#cpu.memory.readCpu(cpu, CPU.interruptsOff) !== 0)

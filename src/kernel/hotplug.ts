@@ -5,8 +5,8 @@
 
 import { IpiError } from '../base/errors.ts'
 import { raiseApicMapGeneration } from '../hardware/apic/page.ts'
-import { CPU, CPU_STATE, HEADER } from '../hardware/layout.ts'
-import { add, store } from '../hardware/memory.ts'
+import { CPU, CPU_STATE, FORCED, HEADER } from '../hardware/layout.ts'
+import { add, or, store } from '../hardware/memory.ts'
 import type { Platform, Port, Thread } from '../hardware/platform.ts'
 import type { Control } from './control.ts'
 import { announce, bury, settleRequestsOf } from './death.ts'
@@ -355,6 +355,8 @@ export class Hotplug {
       }
     }
     await this.#end(cpu, member, timeoutMs)
+    // Buried as any thread that has ended, it is told from the dead.
+    or(self.memory.words, self.memory.cpuPage(cpu) + CPU.forced, FORCED.left)
     this.#kernel.events.emit('offline', { cpu })
   }
 

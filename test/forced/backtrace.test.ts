@@ -146,6 +146,20 @@ describe('a CPU that is', () => {
       )
     }))
 
+  test('taken down in good order is offline, and its next life is not', () =>
+    withAdopted({ cpus: 3, tasks: TASKS }, async ({ machine, adopt }) => {
+      await machine.cpuDown(1)
+      const left = await machine.backtrace()
+      assert.deepEqual(
+        left.cpus.map(({ cpu, activity }) => `${cpu} ${activity}`),
+        ['0 running', '1 offline', '2 idle'],
+      )
+      const { cpu } = await adopt(1)
+      assert.equal(cpu, 1)
+      const seen = await settled(machine.backtrace([1]), 'the backtrace')
+      assert.equal(seen.cpu(1)?.activity, 'idle')
+    }))
+
   test('coming up is booting', () =>
     withAdopted({ cpus: 1, maxCpus: 3, tasks: TASKS }, async ({ machine }) => {
       const worker = new Worker('setTimeout(() => undefined, 1e6)', { eval: true })

@@ -5,15 +5,18 @@
 
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { Worker } from 'node:worker_threads'
 import { isIpiError, type Machine } from '../../src/index.ts'
 import { withMachine, type Bench } from '../support/machine-harness.ts'
-import { settled, WORD } from '../support/machine-board.ts'
+import { settled, until, WORD } from '../support/machine-board.ts'
 import { startTask } from '../support/machine-tasks.ts'
+import { withFifo } from '../support/forced-fifo.ts'
 import {
   diveUntilTold,
   holdHandler,
   irqsDisabledNow,
   NMIS,
+  readFifo,
   sendWhenEntered,
   STATES,
   stay,
@@ -23,11 +26,13 @@ import {
 } from '../support/forced-tasks.ts'
 
 const TASKS = new URL('../support/forced-tasks.js', import.meta.url)
+const ADOPTED = new URL('../support/machine-adopted.js', import.meta.url)
+const SLOW = new URL('../support/forced-slow-entry.js', import.meta.url)
 const NAMES = Object.keys(STATES) as StateName[]
 
 /** A machine whose CPUs count their NMIs on the board. */
 function withNmis(cpus: number, run: (bench: Bench) => Promise<void>): Promise<void> {
-  return withMachine({ cpus, entry: TASKS, haltPollMs: 0 }, async (bench) => {
+  return withMachine({ cpus, maxCpus: 4, entry: TASKS, haltPollMs: 0 }, async (bench) => {
     await bench.machine.cpuhpSetupState('nmis', { startup: watchNmis })
     await run(bench)
   })
@@ -48,6 +53,22 @@ describe('an NMI reaches a worker', () => {
       }),
     )
   }
+
+  test('in a native call, when that returns', () =>
+    withFifo((path, letGo) =>
+      withNmis(2, async ({ machine, board }) => {
+        const { result } = await startTask(1, readFifo, path)
+        await board.reached(WORD.entered)
+        machine.sendNmi([1])
+        // Nobody is held up by it: others are reached meanwhile.
+        machine.sendNmi([0])
+        assert.equal(board.get(NMIS), 1)
+        assert.equal(board.get(NMIS + 1), 0)
+        letGo()
+        await settled(result, 'the task')
+        await board.reached(NMIS + 1)
+      }),
+    ))
 
   test('in a handler', () =>
     withNmis(2, async ({ machine, board }) => {
@@ -72,7 +93,8 @@ describe('an NMI from a worker reaches the main thread', () => {
 })
 
 describe('an NMI from a worker reaches another, while the main thread is', () => {
-  for (const name of NAMES) {
+  // Out of WebAssembly only an NMI of its own would bring it.
+  for (const name of NAMES.filter((each) => !/WebAssembly|wait32/.test(each))) {
     test(name, () =>
       withNmis(3, async ({ board }) => {
         const { result } = await startTask(2, stay, 'in a loop')
@@ -149,6 +171,27 @@ describe('an NMI', () => {
         true,
       )
       assert.equal(count(machine, 1), 100)
+    }))
+
+  test('to a thread that is still coming up is refused, and others are reached meanwhile', () =>
+    withNmis(2, async ({ machine, board }) => {
+      const gate = new Int32Array(new SharedArrayBuffer(8))
+      const worker = new Worker(ADOPTED, { workerData: { tasks: SLOW.href, gate } })
+      await until(
+        () => Atomics.load(gate, 1) === worker.threadId,
+        () => 'the thread does not start',
+      )
+      const up = machine.bringUp(worker, 2)
+      assert.throws(() => machine.sendNmi([2]), { code: 'IPI_CPU_OFFLINE' })
+      // Node attaches to the new thread as well, which is in the middle of its imports.
+      machine.sendNmi([1])
+      await board.reached(NMIS + 1)
+      Atomics.store(gate, 0, 1)
+      Atomics.notify(gate, 0)
+      await settled(up, 'the bring-up')
+      machine.sendNmi([2])
+      await board.reached(NMIS + 2)
+      assert.deepEqual([board.get(NMIS + 1), board.get(NMIS + 2)], [1, 1])
     }))
 
   test('to a CPU that is not there is refused', () =>

@@ -5,7 +5,8 @@
 
 import { readFileSync } from 'node:fs'
 import { sharedFunction, thisMachine } from '../../src/index.ts'
-import { DEADLINE_MS, WORD } from './machine-board.ts'
+import { deadline, ENGINE_STATES, isOver, releaseWasm } from './forced-states.ts'
+import { WORD } from './machine-board.ts'
 import { board, defineTask } from './machine-tasks.ts'
 
 /** How many NMIs the handler of each CPU has seen: this word and those after it. */
@@ -18,18 +19,9 @@ export const watchNmis = sharedFunction('forced.watchNmis', () => {
   machine.registerNmiHandler('forced test', () => {
     board().add(NMIS + machine.cpu.id)
     board().set(WORD.release, 1)
+    releaseWasm()
   })
 })
-
-const isOver = (): boolean => board().get(WORD.release) !== 0
-
-/** Throws once a state has lasted so long that no NMI will end it. */
-function deadline(): () => void {
-  const end = performance.now() + DEADLINE_MS
-  return () => {
-    if (performance.now() > end) throw new Error('no NMI came')
-  }
-}
 
 /** Nothing in it but arithmetic: V8 makes of it a loop without calls. */
 function compute(rounds: number): number {
@@ -44,6 +36,7 @@ function* numbers(): Generator<number> {
 
 /** Ways not to look up. Each begins by saying so, and lasts until an NMI has come. */
 export const STATES = {
+  ...ENGINE_STATES,
   'in a loop': () => {
     const check = deadline()
     board().add(WORD.entered)
