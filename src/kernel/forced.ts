@@ -36,8 +36,11 @@ export interface Capabilities {
   readonly reason?: string
 }
 
-/** Calls that an entry must have room for on the stack, before it takes anything. */
-const ROOM_CALLS = 200
+/**
+ * Calls that an entry must have room for on the stack, before it takes anything: of `callDown`, whose
+ * frames are large also when it is optimised. The work of an entry needs less than half of that.
+ */
+const ROOM_CALLS = 300
 
 /** Forced entry, of this CPU and from it. */
 export class ForcedEntry {
@@ -122,7 +125,7 @@ export class ForcedEntry {
     const { core, memory, page } = this.#cpu
     if (core.isRetired) return false
     // Without it the platform repeats the entry: nothing may be taken and then be lost half-way.
-    callDown(ROOM_CALLS)
+    callDown(ROOM_CALLS, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
     // Before the look: whoever posts after this, and asks, has the thread entered anew.
     and(memory.words, page + CPU.forced, ~FORCED.asked)
     core.deliverInterrupts('forced')
@@ -142,7 +145,19 @@ export class ForcedEntry {
   }
 }
 
-/** Throws a RangeError unless there is room for so many calls. */
-function callDown(calls: number): number {
-  return calls === 0 ? 0 : 1 + callDown(calls - 1)
+/** Throws a RangeError unless there is room for so many calls. What it is given fills its frames. */
+function callDown(
+  calls: number,
+  a: number,
+  b: number,
+  c: number,
+  d: number,
+  e: number,
+  f: number,
+  g: number,
+  h: number,
+  i: number,
+  j: number,
+): number {
+  return calls === 0 ? a : 1 + callDown(calls - 1, b, c, d, e, f, g, h, i, j, a)
 }

@@ -84,3 +84,44 @@ test('below a forced entry, a safepoint does not let the rest in', async () => {
   await bench.drive(done)
   assert.deepEqual(log, ['safe', 'schedule', 'vector'])
 })
+
+test('an entry that finds little room on the stack takes a call whole, or leaves it whole', async () => {
+  const bench = new KernelBench(2)
+  const [target, caller] = bench.kernels as [Kernel, Kernel]
+  let runs = 0
+  for (const { functions } of bench.kernels) {
+    functions.register('count', () => ++runs, { interruptSafe: true })
+  }
+  target.forced.open()
+  const { enter } = Reflect.get(globalThis, Symbol.for('interprocessor.forced')) as {
+    enter: () => void
+  }
+  let thrown = 0
+  /** Enters with so many of its frames below the end of the stack. */
+  const enterAbove = (frames: number): number => {
+    try {
+      const rest = enterAbove(frames) + 1
+      if (rest === frames) enter()
+      return rest
+    } catch (error) {
+      if (error instanceof RangeError) thrown++
+      return 0
+    }
+  }
+  try {
+    for (let frames = 1; frames <= 400; frames += 3) {
+      const before = runs
+      const call = caller.calls.single(0, 'count', 0)
+      enterAbove(frames)
+      // The platform repeats an entry that threw: by then there is room.
+      enter()
+      assert.equal(await bench.drive(call), before + 1, `${frames} frames from the end`)
+      assert.equal(runs, before + 1)
+      assert.equal(target.cpu.irqsDisabled, false)
+      assert.equal(target.cpu.inInterrupt, false)
+    }
+    assert.ok(thrown > 0)
+  } finally {
+    target.forced.close()
+  }
+})
