@@ -178,8 +178,13 @@ function parseFrame(line: string): CallFrame {
   return {
     functionName,
     scriptId: '0',
-    url: found['url']!,
+    url: asUrl(found['url']!),
     lineNumber: Number(found['line']) - 1,
     columnNumber: Number(found['column']) - 1,
   }
+}
+
+/** With source maps Node names a file by its path; developer tools want a URL. */
+function asUrl(place: string): string {
+  return place.startsWith('/') ? `file://${encodeURI(place)}` : place
 }
