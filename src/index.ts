@@ -25,6 +25,7 @@ export function createMachine(options: MachineOptions = {}): Machine {
 
 export { attach } from './worker.ts'
 export { createPool, type Pool, type PoolOptions, type RunOptions } from './services/pool.ts'
+export { moved, type Moved, type TaskResult } from './kernel/sched/task-values.ts'
 export type { Priority } from './kernel/sched/task.ts'
 export { sharedFunction, thisMachine } from './kernel/boot.ts'
 export { createCache, type Cache, type CacheStats, type FlushResult } from './services/cache.ts'

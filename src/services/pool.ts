@@ -14,6 +14,7 @@ import { BOOT_CPU } from '../kernel/protocol.ts'
 import { OPEN_RUN_QUEUE } from '../kernel/sched.ts'
 import { Task, type TaskOwner } from '../kernel/sched/submission.ts'
 import { TaskBook } from '../kernel/sched/task-book.ts'
+import type { TaskResult } from '../kernel/sched/task-values.ts'
 import { PRIORITIES, TASK_STATUS, type Priority } from '../kernel/sched/task.ts'
 import { rebuildTaskError, TaskFailure } from './pool/failure.ts'
 
@@ -103,7 +104,7 @@ export class Pool implements TaskOwner {
     fn: Callable<Info, Result>,
     info?: Info,
     options?: RunOptions,
-  ): Promise<Awaited<Result>> {
+  ): Promise<TaskResult<Result>> {
     let task: Task
     try {
       task = this.#makeTask(fn, info, options)
@@ -115,7 +116,7 @@ export class Pool implements TaskOwner {
     task.reject = rejectLast
     this.#book.submit(task)
     // The error is made anew in a job of the caller's promise, so that its stack has the caller's frames.
-    return promise.then(undefined, rebuildTaskError) as Promise<Awaited<Result>>
+    return promise.then(undefined, rebuildTaskError) as Promise<TaskResult<Result>>
   }
 
   #makeTask(fn: unknown, info: unknown, options: RunOptions | undefined): Task {

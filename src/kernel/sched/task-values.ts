@@ -8,6 +8,29 @@ import { TASK_SLOT } from '../../hardware/layout.ts'
 import { cpuOf, BY_PORT, TASK_PAYLOAD_BYTES, type TaskMemory } from './task.ts'
 import type { Values } from '../values.ts'
 
+const TRANSFER = Symbol.for('interprocessor.transfer.1')
+
+/** What a task returns when its result is to be moved and not copied. Made by `moved`. */
+export interface Moved<T> {
+  readonly value: T
+  readonly [TRANSFER]: readonly unknown[]
+}
+
+/** What a task's submitter gets, of what the task returned. */
+export type TaskResult<T> = Awaited<T> extends Moved<infer U> ? U : Awaited<T>
+
+/**
+ * Wraps the result of a task, so that what `transfer` names of it (array buffers, message ports) is moved
+ * to whoever submitted the task and not copied. For the `return` of a task; means nothing elsewhere.
+ */
+export function moved<T>(value: T, transfer: readonly unknown[]): Moved<T> {
+  return { value, [TRANSFER]: transfer }
+}
+
+function isMoved(value: unknown): value is Moved<unknown> {
+  return typeof value === 'object' && value !== null && TRANSFER in value
+}
+
 /** The values of tasks, on one CPU. Called with interrupts off. */
 export class TaskValues {
   readonly #tasks: TaskMemory
@@ -48,9 +71,16 @@ export class TaskValues {
 
   /** Executor: puts the result. Throws `IPI_UNCLONEABLE`, leaving nothing behind. */
   putResult(task: number, value: unknown): void {
-    if (this.encode(task, value)) return
-    const ticket = this.#tasks.words[this.#tasks.at(task) + TASK_SLOT.ticket]!
-    this.#values.send(this.#tasks.sourceOf(task), 'taskResult', ticket, value, [])
+    if (isMoved(value)) this.#sendResult(task, value.value, value[TRANSFER])
+    else if (!this.encode(task, value)) this.#sendResult(task, value, [])
+  }
+
+  #sendResult(task: number, value: unknown, transfer: readonly unknown[]): void {
+    const { words } = this.#tasks
+    const at = this.#tasks.at(task)
+    words[at + TASK_SLOT.payloadBytes] = BY_PORT
+    const ticket = words[at + TASK_SLOT.ticket]!
+    this.#values.send(this.#tasks.sourceOf(task), 'taskResult', ticket, value, transfer)
   }
 
   /** Submitter: takes the result. Throws if it went down with its executor. */
