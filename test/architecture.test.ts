@@ -24,7 +24,15 @@ type Import = {
 }
 
 const lineLimit = 400
-const entryFiles = ['index.ts', 'index.web.ts', 'testing.ts', 'thread.ts', 'worker.ts']
+const entryFiles = [
+  'index.ts',
+  'index.web.ts',
+  'piscina.ts',
+  'piscina-thread.ts',
+  'testing.ts',
+  'thread.ts',
+  'worker.ts',
+]
 const portableRooms = ['base', 'hardware', 'kernel']
 const fileThatNamesAtomics = 'hardware/memory.ts'
 
