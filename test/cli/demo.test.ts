@@ -36,6 +36,9 @@ test('the demonstration shows three kinds, four senders and the table, and succe
     /each ran its task 25 times, after the handler had returned/,
     /all go on reading the stale 100/,
     /flushTlbPage\(5\) has returned: all read 120/,
+    /3 threads serve 100 accounts out of SQLite by HTTP/,
+    /^ +createCache( +[\d,.]+){2} %( +[\d.]+){2} +0$/m,
+    /ok {2}no read through createCache was older than what had been acknowledged/,
     /(\d+) interrupts sent, \1 handled/,
     /smpSendStop\(\) has stopped CPUs 1-[3-7]/,
   ]

@@ -4,6 +4,7 @@ import { callFunctionStep } from './call-function.ts'
 import { invalidateStep } from './invalidate.ts'
 import { rescheduleStep } from './reschedule.ts'
 import { sendersStep } from './senders.ts'
+import { serviceStep } from './service.ts'
 import type { Step } from './stage.ts'
 import { stopStep } from './stop.ts'
 import { tableStep } from './table.ts'
@@ -13,6 +14,7 @@ export const STEPS: readonly Step[] = [
   callFunctionStep,
   rescheduleStep,
   invalidateStep,
+  serviceStep,
   sendersStep,
   tableStep,
   stopStep,
