@@ -9,7 +9,7 @@ export interface Goal {
   readonly than: string
   /** The row's name, and what of it counts. */
   readonly row: string
-  readonly value: 'ratio' | 'median'
+  readonly value: 'ratio' | 'median' | 'count'
   readonly limit: number
 }
 
@@ -105,12 +105,27 @@ export const GOALS: readonly Goal[] = [
       limit: 1.15,
     })),
   ),
+  ...['1', '1,000', '10,000'].map((rate) => ({
+    what: `stale reads at ${rate} flushes/s`,
+    than: 'nothing',
+    row: `stale reads at ${rate} flushes/s, createCache`,
+    value: 'count' as const,
+    limit: 0,
+  })),
+  {
+    what: 'values that come back after a flush',
+    than: 'nothing',
+    row: 'came back after flushes, createCache',
+    value: 'count',
+    limit: 0,
+  },
 ]
 
 /** Holds the rows against the goals; goals whose row was not measured are left out. */
 export function judge(rows: readonly Row[]): Verdict[] {
   return GOALS.flatMap((goal) => {
-    const measured = rows.find(({ name }) => name === goal.row)?.[goal.value]
+    const row = rows.find(({ name }) => name === goal.row)
+    const measured = goal.value === 'ratio' ? row?.ratio : row?.median
     return measured === undefined ? [] : [{ ...goal, measured, met: measured <= goal.limit }]
   })
 }

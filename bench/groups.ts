@@ -7,6 +7,7 @@ import { group as forced } from './forced.ts'
 import { group as polling } from './polling.ts'
 import { group as promises } from './promises.ts'
 import { group as safepoint } from './safepoint.ts'
+import { comebacks, staleReads } from './stale.ts'
 import type { Group } from './support/group.ts'
 import { group as units } from './units.ts'
 
@@ -20,6 +21,8 @@ export const GROUPS = {
   'all-polling': everyone.polling,
   promises,
   forced,
+  'stale-reads': staleReads,
+  comebacks,
   costs,
 } satisfies Record<string, Group>
 

@@ -4,7 +4,7 @@
  */
 
 /** What a number counts. */
-export type Unit = 'ns' | 'calls/s' | 'bytes'
+export type Unit = 'ns' | 'calls/s' | 'bytes' | 'count' | '%'
 
 /** One way to do something. */
 export interface Contender {

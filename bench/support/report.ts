@@ -71,7 +71,10 @@ export function rowsText(rows: readonly Row[]): string {
 /** The goals as text. */
 export function verdictsText(verdicts: readonly Verdict[]): string {
   const lines = verdicts.map(({ what, than, value, limit, measured, met }) => {
-    const format = value === 'ratio' ? formatRatio : (ns: number) => formatValue(ns, 'ns')
+    const format = (number: number): string =>
+      value === 'ratio'
+        ? formatRatio(number)
+        : formatValue(number, value === 'count' ? 'count' : 'ns')
     return [`  ${what}`, than, `≤ ${format(limit)}`, format(measured), met ? 'met' : 'MISSED']
   })
   return table([['', 'against', 'goal', 'measured', ''], ...lines])
@@ -101,6 +104,10 @@ export function formatValue(value: number, unit: Unit): string {
   switch (unit) {
     case 'calls/s':
       return `${Math.round(value).toLocaleString('en')}/s`
+    case 'count':
+      return value.toLocaleString('en')
+    case '%':
+      return `${digits(value)} %`
     case 'bytes':
       return Math.abs(value) < 1e6
         ? `${digits(value / 1024)} KiB`
