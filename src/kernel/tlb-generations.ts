@@ -52,6 +52,7 @@ export class GenerationTlb implements TlbDriver {
     let space = this.#spaces.get(mm)
     if (space === undefined) {
       space = new Translations(this.#cpu, mm, capacity, this.#onActive)
+      space.join()
       this.#spaces.set(mm, space)
     }
     return space
@@ -149,6 +150,26 @@ export class GenerationTlb implements TlbDriver {
     { level, wakeLazy = false }: ShootdownOptions,
   ): FlushRequest | undefined {
     return this.#shootdown.flushTlbOthers({ mm, generation, level, wakeLazy })
+  }
+
+  /**
+   * Breaks a key: when this returns no CPU has a translation of that hash, and none keeps one until it is
+   * made whole. Gives its place for `makeKey`, or -1 if too many are broken.
+   */
+  breakKey(space: Translations, hash: number): number {
+    const place = space.broken.enter(hash)
+    if (place >= 0) this.#publishBroken(space.mm, hash)
+    return place
+  }
+
+  /** Makes a broken key whole. */
+  makeKey(space: Translations, hash: number, place: number): void {
+    space.broken.leave(place)
+    this.#publishBroken(space.mm, hash)
+  }
+
+  #publishBroken(mm: number, hash: number): void {
+    this.shootDown(mm, [{ kind: FLUSH.broken, from: hash, to: 0 }], { level: 'visible' })
   }
 
   #log(mm: number): FlushLog {

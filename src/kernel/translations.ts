@@ -50,13 +50,13 @@ export class Translations {
   /** Called when it becomes active: kernel/tlb-generations.ts sees to it that it gets lazy again. */
   readonly #onActive: (self: Translations) => void
   /** The generation up to which everything is applied. */
-  #seen: number
-  #quarters: number
+  #seen = 0
+  #quarters = 0
   #lazy = true
   /** It got lazy in the middle of a turn. */
   #blocked = false
   #left = false
-  #brokenHashes: Set<number>
+  #brokenHashes: ReadonlySet<number> = new Set()
   #walkUs = WALK_US
   #fullCount = 0
   /** How often it became active: in another turn it is another number. */
@@ -72,13 +72,23 @@ export class Translations {
     this.#published = this.log.published
     this.#line = memory.tlbLine(id, mm)
     this.#onActive = onActive
+  }
+
+  /** From now on this CPU uses the space. Once. */
+  join(): void {
+    const { memory, id } = this.#cpu
     store(memory.words, this.#line + TLB.state, TLB_STATE.lazy)
-    memory.setCpu(vmMask(mm), id)
+    memory.setCpu(vmMask(this.mm), id)
     // After the bit: whoever publishes later finds it, and nothing was read earlier.
-    this.#quarters = this.log.quarters
     this.#seen = load(this.#published, 0)
+    this.#quarters = this.log.quarters
     this.#brokenHashes = this.broken.read()
     store(memory.words, this.#line + TLB.ack, this.#seen)
+  }
+
+  /** The generation up to which everything is applied here. */
+  get generation(): number {
+    return this.#seen
   }
 
   /** How many flushes of everything there were, and how many fills were fenced. */
@@ -231,14 +241,13 @@ export class Translations {
    * join it.
    */
   begin(fill: Fill): boolean {
-    this.poll()
-    if (this.#left || (this.#brokenHashes.size > 0 && this.#brokenHashes.has(fill.hash))) {
-      return false
-    }
+    // One section: a key that is broken in the middle of it is broken before, or fences the fill.
     const flags = this.#cpu.localIrqSave()
-    this.#fills.add(fill)
+    this.poll()
+    const mayKeep = !this.#left && !this.#brokenHashes.has(fill.hash)
+    if (mayKeep) this.#fills.add(fill)
     this.#cpu.localIrqRestore(flags)
-    return true
+    return mayKeep
   }
 
   /** A walk is over, for which `begin` gave true; gives whether its result was kept. */

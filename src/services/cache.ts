@@ -8,7 +8,7 @@ import { hashKey, type Filling, type Key, type Translation } from '../hardware/t
 import { Fill } from '../kernel/fills.ts'
 import type { Kernel } from '../kernel/kernel.ts'
 import type { Machine } from '../kernel/machine.ts'
-import { FLUSH, FLUSH_ALL_RECORD, type Flush } from '../kernel/flush-log.ts'
+import { FLUSH_ALL_RECORD, type Flush } from '../kernel/flush-log.ts'
 import type { AbortSignalLike } from '../kernel/suspended-wait.ts'
 import { GenerationTlb } from '../kernel/tlb-generations.ts'
 import type { Translations } from '../kernel/translations.ts'
@@ -105,7 +105,7 @@ export class Cache<K extends Key, V> {
   /** The value of `key` if this thread has a copy, or else undefined. Any context. */
   get(key: K): V | undefined {
     const held = this.#space.find(key)
-    if (held === undefined || (held.expiresAt !== Infinity && held.expiresAt <= this.#clock())) {
+    if (held === undefined || (held.expiresAt !== 0 && held.expiresAt <= this.#clock())) {
       return this.#miss(held)
     }
     this.#hits++
@@ -131,7 +131,8 @@ export class Cache<K extends Key, V> {
   #held(key: K): Translation | undefined {
     this.#space.poll()
     const held = this.#space.buffer.peek(key)
-    return held !== undefined && held.expiresAt > this.#clock() ? held : undefined
+    if (held === undefined || held.expiresAt === 0) return held
+    return held.expiresAt > this.#clock() ? held : undefined
   }
 
   /** A look at the clock costs as much as two look-ups, so one serves a turn, or some dozens of them. */
@@ -155,7 +156,7 @@ export class Cache<K extends Key, V> {
   ): Promise<V | undefined> {
     const held = this.#space.find(key)
     if (held !== undefined) {
-      const late = held.expiresAt === Infinity ? -1 : this.#clock() - held.expiresAt
+      const late = held.expiresAt === 0 ? -1 : this.#clock() - held.expiresAt
       if (late < this.#options.staleMs) {
         this.#hits++
         if (late >= 0 && this.#space.findFill(key) === undefined) void this.#load(key, 1)
@@ -227,7 +228,7 @@ export class Cache<K extends Key, V> {
   #filling(key: K, value: V | undefined, now: number): Filling {
     const { ttl, tags } = this.#options
     return {
-      expiresAt: ttl === Infinity ? Infinity : now + ttl,
+      expiresAt: ttl === Infinity ? 0 : Math.ceil(now + ttl),
       // An arrow: what map adds to the tag is no part of it.
       tags: tags?.(value, key).map((tag) => hashKey(tag)),
     }
@@ -281,15 +282,12 @@ export class Cache<K extends Key, V> {
   ): Promise<R> {
     checkKey(key)
     this.#kernel.waits.checkMayWait('mutate', false)
-    const { broken } = this.#space
-    const records = [{ kind: FLUSH.broken, from: hashKey(key), to: 0 }]
-    const place = await this.#breakKey(records[0]!.from, timeoutMs)
-    this.#tlb.shootDown(this.#mm, records, { level: 'visible' })
+    const hash = hashKey(key)
+    const place = await this.#breakKey(hash, timeoutMs)
     try {
       return await change()
     } finally {
-      broken.leave(place)
-      this.#tlb.shootDown(this.#mm, records, { level: 'visible' })
+      this.#tlb.makeKey(this.#space, hash, place)
     }
   }
 
@@ -297,7 +295,7 @@ export class Cache<K extends Key, V> {
     const { platform } = this.#kernel.cpu
     const deadline = platform.now() + timeoutMs
     for (;;) {
-      const place = this.#space.broken.enter(hash)
+      const place = this.#tlb.breakKey(this.#space, hash)
       if (place >= 0) return place
       if (platform.now() >= deadline) {
         throw new IpiError(

@@ -219,9 +219,9 @@ export const MUTANTS: readonly Mutant[] = [
     'this.#haltUnless(condition, Math.min(rest, LOOK_AROUND_MS));',
   ]),
   mutant('waits for a flush with interrupts off', 'flushes, and is called by whom it waits for', [
-    'kernel/control.js',
+    'kernel/flush-waits.js',
     'if (!waits.block(request.finish, timeoutMs))',
-    'this.#kernel.cpu.localIrqDisable();\n            if (!waits.block(request.finish, timeoutMs))',
+    'this.#parts.cpu.localIrqDisable();\n            if (!waits.block(request.finish, timeoutMs))',
   ]),
   mutant(
     'lets a handler wait',
@@ -298,7 +298,11 @@ export const MUTANTS: readonly Mutant[] = [
     'buries without giving the locks back',
     'dies while it flushes',
     ['kernel/death.js', 'tlbLock.recover(dead);', ''],
-    ['kernel/robust-lock.js', 'if (this.#isVoid(found))', 'if (found < 0 && this.#isVoid(found))'],
+    [
+      'kernel/robust-lock.js',
+      'if (isVoid(this.#cpu, found))',
+      'if (found < 0 && isVoid(this.#cpu, found))',
+    ],
   ),
   mutant('forgets what was asked of the dead', 'dies while it is asked (queue)', [
     'kernel/death.js',
@@ -436,7 +440,7 @@ export const MUTANTS: readonly Mutant[] = [
   ]),
   mutant('waits for a lock that a buried thread has taken', 'is buried and goes on for a while', [
     'kernel/robust-lock.js',
-    'if (this.#isVoid(found))\n                this.#takeBack(found);',
+    'if (isVoid(this.#cpu, found))\n                this.#takeBack(found);',
     'if (found < 0)\n                this.#takeBack(found);',
   ]),
   mutant("lets go of what is somebody else's", 'is buried and goes on for a while', [
@@ -562,4 +566,190 @@ export const MUTANTS: readonly Mutant[] = [
     'if (state < SCHED.running + task.priority)',
     'if (state === SCHED.idle)',
   ]),
+  mutant('looks up without a look at the generation', 'reads while another flushes (visible)', [
+    'kernel/translations.js',
+    'if (this.#lazy || load(this.#published, 0) !== this.#seen)\n            this.service();\n        return this.buffer.find(key);',
+    'return this.buffer.find(key);',
+  ]),
+  mutant(
+    'says that it is active after it has read the generation',
+    'gets lazy and active again while another flushes',
+    [
+      'kernel/translations.js',
+      'store(this.#cpu.memory.words, this.#line + TLB.state, TLB_STATE.active);\n            this.turn++;\n            this.#onActive(this);\n        }\n        const generation = load(this.#published, 0);',
+      'this.turn++;\n            this.#onActive(this);\n        }\n        const generation = load(this.#published, 0);\n        if (wasLazy)\n            store(this.#cpu.memory.words, this.#line + TLB.state, TLB_STATE.active);',
+    ],
+  ),
+  mutant(
+    'looks who is active before it publishes',
+    'gets active while another flushes',
+    [
+      'kernel/tlb-generations.js',
+      'const generation = this.#log(mm).append(flushes);',
+      'const before = this.flushTlbOthers(mm, (load(this.#log(mm).published, 0) + flushes.length) | 0, { level, wakeLazy });\n        this.#log(mm).append(flushes);',
+    ],
+    [
+      'kernel/tlb-generations.js',
+      'return this.flushTlbOthers(mm, generation, { level, wakeLazy });',
+      'return before;',
+    ],
+    [
+      'kernel/tlb-generations.js',
+      "import { Translations } from './translations.js';",
+      "import { Translations } from './translations.js';\nimport { load } from '../hardware/memory.js';",
+    ],
+  ),
+  mutant('lets a fill go on that was flushed', 'asks twice while another flushes', [
+    'kernel/translations.js',
+    'this.#fills.fence(from);\n                return;\n            case FLUSH.range',
+    'return;\n            case FLUSH.range',
+  ]),
+  mutant(
+    'lets somebody join a walk that was flushed',
+    'asks twice while another flushes',
+    ['kernel/fills.js', 'this.#byHash.delete(hash);\n        for', 'for'],
+    ['kernel/fills.js', 'this.#count--;\n        return true;', 'return !fill.fenced;'],
+  ),
+  mutant('flushes everything but fills', 'falls behind by more than the log has', [
+    'kernel/translations.js',
+    'this.#fills.fenceAll();',
+    '',
+  ]),
+  mutant('acknowledges before it has dropped anything', 'reads while another flushes (dropped)', [
+    'kernel/translations.js',
+    'const { quarters } = this.log;\n        const behind',
+    'store(this.#cpu.memory.words, this.#line + TLB.ack, generation);\n        this.#tellWaiters();\n        const { quarters } = this.log;\n        const behind',
+  ]),
+  mutant('takes the generation of now for what it has applied', 'two flush while a third reads', [
+    'kernel/translations.js',
+    'this.#seen = generation;\n        const { words }',
+    'this.#seen = generation = load(this.#published, 0);\n        const { words }',
+  ]),
+  mutant('passes over records that are not there', 'two flush while a third reads', [
+    'kernel/translations.js',
+    'if (flush === undefined) {\n                    this.#full();\n                    break;\n                }',
+    'if (flush === undefined)\n                    continue;',
+  ]),
+  mutant(
+    'reads records that were overwritten',
+    'falls behind by more than the log has',
+    ['kernel/translations.js', 'if (missed || behind > this.#ceiling)', 'if (missed)'],
+    [
+      'kernel/flush-log.js',
+      'if (--looks <= 0)\n                return undefined;',
+      'if (--looks <= 0)\n                break;',
+    ],
+    [
+      'kernel/flush-log.js',
+      'if (load(this.#words, at + RECORD.commit) !== commit)\n            return undefined;',
+      '',
+    ],
+  ),
+  mutant('commits a record before it has written it', 'publishes past a record', [
+    'kernel/flush-log.js',
+    'store(this.#words, at + RECORD.kind, kind);\n        store(this.#words, at + RECORD.from, from);\n        store(this.#words, at + RECORD.to, to);\n        store(this.#words, at + RECORD.commit, commit);',
+    'store(this.#words, at + RECORD.commit, commit);\n        store(this.#words, at + RECORD.kind, kind);\n        store(this.#words, at + RECORD.from, from);\n        store(this.#words, at + RECORD.to, to);',
+  ]),
+  mutant('does not look again after it has said that it waits', 'two await each other to drop', [
+    'kernel/shootdown.js',
+    'store(memory.words, line + TLB.awaited, 1);\n        return this.#isDone(target, awaited);',
+    'store(memory.words, line + TLB.awaited, 1);\n        return false;',
+  ]),
+  mutant('tells those who wait before there is anything to tell', 'sleeps with a copy', [
+    'kernel/translations.js',
+    'store(words, this.#line + TLB.ack, generation);\n        if (atTurn)\n            store(words, this.#line + TLB.turnAck, generation);\n        this.#tellWaiters();',
+    'this.#tellWaiters();\n        store(words, this.#line + TLB.ack, generation);\n        if (atTurn)\n            store(words, this.#line + TLB.turnAck, generation);',
+  ]),
+  mutant('waits for threads that are lazy', 'gets lazy and active again while another flushes', [
+    'kernel/shootdown.js',
+    'else if (state !== TLB_STATE.active && !wakeLazy)\n            return true;',
+    '',
+  ]),
+  mutant('takes any acknowledgement for that of a turn', 'nothing runs any more that has read', [
+    'kernel/shootdown.js',
+    "line + (level === 'quiesced' ? TLB.turnAck : TLB.ack)",
+    'line + TLB.ack',
+  ]),
+  mutant('acknowledges a turn in the middle of it', 'nothing runs any more that has read', [
+    'kernel/translations.js',
+    'if (atTurn)\n            store(words, this.#line + TLB.turnAck, generation);',
+    'store(words, this.#line + TLB.turnAck, generation);',
+  ]),
+  mutant('gets lazy without a word', 'nothing runs any more that has read', [
+    'kernel/translations.js',
+    'blocked ? TLB_STATE.lazyBlocked : TLB_STATE.lazy);\n            this.#tellWaiters();',
+    'blocked ? TLB_STATE.lazyBlocked : TLB_STATE.lazy);',
+  ]),
+  mutant('asks a lazy thread, which does nothing', 'a lazy one is woken to drop', [
+    'kernel/translations.js',
+    'if (!this.#left && generation !== this.#seen)',
+    'if (!this.#left && !this.#lazy && generation !== this.#seen)',
+  ]),
+  mutant('buries without publishing what the dead had reserved', 'ends in the middle of a flush', [
+    'kernel/tlb-death.js',
+    'log.reap();',
+    '',
+  ]),
+  mutant(
+    'waits for one that has died',
+    'waits for one that dies while it reads',
+    [
+      'kernel/tlb-death.js',
+      'store(memory.words, memory.tlbLine(dead, mm) + TLB.state, TLB_STATE.off);',
+      '',
+    ],
+    ['kernel/shootdown.js', 'does === CPU_STATE.dead || ', ''],
+  ),
+  mutant('keeps what it has read while the key was broken', 'falls behind while a key is broken', [
+    'kernel/translations.js',
+    '&& !this.#brokenHashes.has(fill.hash)',
+    '',
+  ]),
+  mutant('forgets which keys are broken', 'falls behind while a key is broken', [
+    'kernel/translations.js',
+    'this.#fills.fenceAll();\n        this.#brokenHashes = this.broken.read();',
+    'this.#fills.fenceAll();\n        this.#brokenHashes = new Set();',
+  ]),
+  mutant(
+    'says that a key is broken before it is in the table',
+    'falls behind while a key is broken',
+    [
+      'kernel/tlb-generations.js',
+      'const place = space.broken.enter(hash);',
+      'this.#publishBroken(space.mm, hash);\n        const place = space.broken.enter(hash);\n        return place;',
+    ],
+  ),
+  mutant('changes what a key stands for without breaking it', 'a broken key is one value for all', [
+    'kernel/tlb-generations.js',
+    'if (place >= 0)\n            this.#publishBroken(space.mm, hash);',
+    '',
+  ]),
+  mutant('buries without making keys whole', 'dies with a broken key', [
+    'kernel/tlb-death.js',
+    'new BrokenKeys(cpu, mm).reap(dead)',
+    '[]',
+  ]),
+  mutant('makes keys whole and tells nobody', 'dies with a broken key', [
+    'kernel/tlb-death.js',
+    'if (hashes.length > 0) {',
+    'if (hashes.length > 9) {',
+  ]),
+  mutant(
+    'enters a fill after it has looked whether the key is broken',
+    'is interrupted when a key is broken that it is about to fill, anywhere',
+    [
+      'kernel/translations.js',
+      'const flags = this.#cpu.localIrqSave();\n        this.poll();\n        const mayKeep = !this.#left && !this.#brokenHashes.has(fill.hash);',
+      'this.poll();\n        const mayKeep = !this.#left && !this.#brokenHashes.has(fill.hash);\n        const flags = this.#cpu.localIrqSave();',
+    ],
+  ),
+  mutant(
+    'keeps a value after it has looked whether it was flushed',
+    'is interrupted to drop what it has just read, anywhere',
+    [
+      'kernel/translations.js',
+      'this.poll();\n        const flags = this.#cpu.localIrqSave();\n        const kept = this.#fills.delete(fill) && !isFlushed(fill, filling);\n        if (kept)',
+      'this.poll();\n        const kept = this.#fills.delete(fill) && !isFlushed(fill, filling);\n        const flags = this.#cpu.localIrqSave();\n        if (kept)',
+    ],
+  ),
 ]

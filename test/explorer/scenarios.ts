@@ -8,6 +8,7 @@ import { LIVES } from './scenarios/lives.ts'
 import { MEMORY_TYPES } from './scenarios/memory-types.ts'
 import { SIGNALLING } from './scenarios/signalling.ts'
 import { TASKS } from './scenarios/tasks.ts'
+import { TRANSLATIONS } from './scenarios/translations.ts'
 
 /** All of them. */
 export const SCENARIOS: readonly KernelScenario[] = [
@@ -18,4 +19,5 @@ export const SCENARIOS: readonly KernelScenario[] = [
   ...APIC,
   ...MEMORY_TYPES,
   ...TASKS,
+  ...TRANSLATIONS,
 ]
