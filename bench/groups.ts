@@ -1,5 +1,6 @@
 /** Every group of benchmarks by the name that the command line knows it by, in the order of a run. */
 
+import * as cache from './cache.ts'
 import { group as costs } from './costs.ts'
 import * as everyone from './everyone.ts'
 import * as oneWay from './one-way.ts'
@@ -24,6 +25,8 @@ export const GROUPS = {
   'stale-reads': staleReads,
   comebacks,
   costs,
+  cache: cache.hits,
+  'cache-flush': cache.flush,
 } satisfies Record<string, Group>
 
 /** The name of a group. */

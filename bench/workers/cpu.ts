@@ -8,6 +8,7 @@ import { CpuMask, sharedFunction, thisMachine, type TaskGuard } from '../../src/
 import { answerPings, ping, TRIPS } from '../support/ping-pong.ts'
 import { pinThread } from '../support/pin.ts'
 import { clockNs, Scratch, WORD } from '../support/scratch.ts'
+import './cache.ts'
 
 /** Tasks in one sample. */
 const TASKS = 100

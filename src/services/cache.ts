@@ -265,7 +265,7 @@ export class Cache<K extends Key, V> {
     const startedAt = cpu.platform.now()
     const request = this.#tlb.shootDown(this.#mm, flushes, { level, wakeLazy })
     const waitedFor = request?.late() ?? []
-    await waiting.until(request, timeoutMs, signal)
+    if (request !== undefined) await waiting.until(request, timeoutMs, signal)
     return { waitedFor, waitedMs: cpu.platform.now() - startedAt }
   }
 
