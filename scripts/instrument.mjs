@@ -29,7 +29,7 @@ const words = args.filter((arg) => arg !== '--boundaries')
 const [folder = boundaries ? 'interrupted' : 'explored', ...changes] = words
 const from = join(root, 'build', 'src')
 const to = join(root, 'build', folder)
-const rooms = ['hardware', 'kernel']
+const rooms = ['hardware', 'kernel', 'services/store']
 const memoryModule = 'hardware/memory.js'
 /** From the modules that are written to the field that is not. */
 const down = '../'.repeat(folder.split('/').length)
@@ -48,6 +48,12 @@ const arrayMethods = new Set([
 ])
 /** Whose `from` takes such a callback. */
 const arrays = new Set(['Array', 'Int32Array', 'Uint8Array'])
+/**
+ * Members of the shared store that Maps and registers have, too. Nothing that is instrumented calls those of
+ * the store: only tests do, and they know.
+ */
+const common = new Set(['get', 'set', 'has', 'delete', 'read', 'size'])
+const isCommon = (name, { file }) => file.startsWith('services/') && common.has(name)
 /** Names under which code holds the shared words. */
 const wordNames = new Set(['words', '#words', '#attention'])
 /** Called with no thought: nothing of them touches shared memory. */
@@ -262,10 +268,10 @@ function findYielding(module) {
     const { kind } = node.parent
     if (node.parent.type === 'MethodDefinition' && (kind === 'get' || kind === 'set')) {
       const set = kind === 'get' ? names.getters : names.setters
-      set.add(nameOf(node.parent.key))
+      if (!isCommon(nameOf(node.parent.key), module)) set.add(nameOf(node.parent.key))
     } else if (canYield(node)) {
       node.yields = true
-      for (const name of namesOf(node)) names.yielding.add(name)
+      for (const name of namesOf(node)) if (!isCommon(name, module)) names.yielding.add(name)
     }
   }
   visit(module.tree)

@@ -4,6 +4,8 @@ import type { BootOptions, MachineOptions } from './kernel/config.ts'
 import { bootOn, createMachineOn } from './kernel/boot.ts'
 import type { Machine } from './kernel/machine.ts'
 import { nodePlatform } from './platform/node.ts'
+import type { StoreOptions } from './services/store/open-store.ts'
+import type { SharedStore } from './services/store/shared-store.ts'
 import { THREAD_SCRIPT } from './worker.ts'
 
 /**
@@ -21,6 +23,20 @@ export async function boot(options: BootOptions = {}): Promise<Machine> {
  */
 export function createMachine(options: MachineOptions = {}): Machine {
   return createMachineOn(nodePlatform(THREAD_SCRIPT), options, 1, undefined, {})
+}
+
+/**
+ * Opens a store of keys and values in shared memory, the same for all threads of the machine that say the
+ * same name: a Map that all have, and what a cache can read through to. Rejects with
+ * `IPI_INVALID_ARGUMENT`, and as a call to CPU 0 does.
+ */
+export async function openStore<Value = unknown>(
+  machine: Machine,
+  options: StoreOptions,
+): Promise<SharedStore<Value>> {
+  // Loaded by whoever uses it: a thread that does not starts without.
+  const { open } = await import('./services/store/open-store.ts')
+  return open<Value>(machine, options)
 }
 
 export { attach } from './worker.ts'
@@ -65,6 +81,9 @@ export type { InterruptRow, InterruptTable } from './kernel/interrupts.ts'
 export type { MachineEvents, StuckReport } from './kernel/kernel.ts'
 export type { Lockup } from './kernel/lockup.ts'
 export type { Machine } from './kernel/machine.ts'
+export type { StoreOptions } from './services/store/open-store.ts'
+export type { SharedStore, StoreStats, Versioned } from './services/store/shared-store.ts'
+export type { StoreKey } from './services/store/encoding.ts'
 export type { KeyRange } from './kernel/key-range.ts'
 export type { Mtrr, MtrrAddOptions } from './kernel/mtrr.ts'
 export type { MtrrRange, MtrrTable } from './kernel/mtrr-table.ts'

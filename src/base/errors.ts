@@ -27,6 +27,7 @@ export const IPI_ERROR_CODES = {
   IPI_CALL_FAILED: 'a call to several CPUs failed on at least one of them',
   IPI_TYPE_CONFLICT: 'two ranges of memory overlap whose types do not go together',
   IPI_NO_FREE_RANGE: 'every place for a range of memory with a type of its own is taken',
+  IPI_STORE_FULL: 'a shared store has no room left for the value',
   IPI_ALREADY_BOOTED: 'this thread already belongs to a machine',
   IPI_NOT_BOOTED: 'this thread belongs to no machine',
   IPI_MACHINE_CLOSED: 'the machine was closed',

@@ -33,6 +33,7 @@ import {
   type Ticket,
 } from './protocol.ts'
 import { openReplacement } from './replace.ts'
+import { serveNamedMemory } from './named-memory.ts'
 import { CLOSED } from './request.ts'
 import { Secondary } from './secondary.ts'
 
@@ -139,6 +140,7 @@ export function createMachineOn(
       throw error
     }
   }
+  serveNamedMemory(kernel.functions)
   const boot: BootPart = {
     hotplug,
     startThread,

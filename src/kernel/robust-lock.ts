@@ -9,7 +9,7 @@
 
 import { ATTENTION, CPU, CPU_STATE, HEADER } from '../hardware/layout.ts'
 import type { MachineMemory } from '../hardware/machine-memory.ts'
-import { compareExchange, load } from '../hardware/memory.ts'
+import { compareExchange, load, type SharedWords } from '../hardware/memory.ts'
 import type { Cpu } from './cpu.ts'
 
 /** Somebody waits: the holder must tell everybody when it lets go. */
@@ -39,6 +39,7 @@ export function isVoid({ memory }: { readonly memory: MachineMemory }, word: num
 /** A lock at one word. Only ever tried: whoever finds it taken comes back later. */
 export class RobustLock {
   readonly #cpu: Cpu
+  readonly #words: SharedWords
   readonly #at: number
   readonly #record: number | undefined
   /** What stands in the lock while this CPU holds it and nobody waits. */
@@ -46,10 +47,12 @@ export class RobustLock {
 
   /**
    * `record`: the word in which the holder publishes something under the lock, by storing `word` there.
-   * It is cleared before the lock of a dead holder is free.
+   * It is cleared before the lock of a dead holder is free. `words`: where the lock stands, if not in the
+   * machine's memory.
    */
-  constructor(cpu: Cpu, at: number, record?: number) {
+  constructor(cpu: Cpu, at: number, record?: number, words: SharedWords = cpu.memory.words) {
     this.#cpu = cpu
+    this.#words = words
     this.#at = at
     this.#record = record
     this.word = holderWord(cpu)
@@ -60,7 +63,7 @@ export class RobustLock {
    * ATTENTION.wake on every CPU, so a condition that calls this is looked at again.
    */
   tryAcquire(): boolean {
-    const { words } = this.#cpu.memory
+    const words = this.#words
     for (;;) {
       const found = compareExchange(words, this.#at, 0, this.word)
       if (found === 0) return true
@@ -72,12 +75,12 @@ export class RobustLock {
 
   /** The CPU that holds the lock, or -1. */
   get holder(): number {
-    return holderOf(load(this.#cpu.memory.words, this.#at))
+    return holderOf(load(this.#words, this.#at))
   }
 
   /** Lets go. What was written under the lock is visible to the next holder. */
   release(): void {
-    const { words } = this.#cpu.memory
+    const words = this.#words
     for (;;) {
       const found = load(words, this.#at)
       // Buried meanwhile: it is somebody else's.
@@ -90,7 +93,7 @@ export class RobustLock {
 
   /** Takes the lock away from a CPU whose state says that it is dead; gives whether it held it. */
   recover(dead: number): boolean {
-    const { words } = this.#cpu.memory
+    const words = this.#words
     for (;;) {
       const found = load(words, this.#at)
       if (holderOf(found) !== dead || !isVoid(this.#cpu, found)) return false
@@ -100,7 +103,7 @@ export class RobustLock {
 
   /** Several may do this at once: each step is a compare-and-swap on what was found. */
   #takeBack(found: number): boolean {
-    const { words } = this.#cpu.memory
+    const words = this.#words
     if (this.#record !== undefined) compareExchange(words, this.#record, found & ~WAITERS, 0)
     if (compareExchange(words, this.#at, found, 0) !== found) return false
     wakeEverybody(this.#cpu)

@@ -752,4 +752,43 @@ export const MUTANTS: readonly Mutant[] = [
       'this.poll();\n        const kept = this.#fills.delete(fill) && !isFlushed(fill, filling);\n        const flags = this.#cpu.localIrqSave();\n        if (kept)',
     ],
   ),
+  mutant('uses a block again that somebody reads', 'behind one whose block is used again', [
+    'services/store/heap.js',
+    'const oldest = this.#oldestReader();',
+    'const oldest = words[STORE.sequence];',
+  ]),
+  mutant('says that it reads after it has looked at the chain', 'behind one whose block is used', [
+    'services/store/shared-store.js',
+    'store(words, this.#reader, load(words, STORE.sequence));\n            const at = load(words, this.#findLink(hash));',
+    'const at = load(words, this.#findLink(hash));\n            store(words, this.#reader, load(words, STORE.sequence));',
+  ]),
+  mutant(
+    'takes the old block out before it puts the new one in',
+    'reads a key while it is written',
+    [
+      'services/store/shared-store.js',
+      'store(words, link, at);\n        this.#nextSequence();',
+      'if (old !== 0)\n            store(words, link, load(words, old + BLOCK.next));\n        store(words, link, at);\n        this.#nextSequence();',
+    ],
+  ),
+  mutant('publishes a block before it leads on', 'behind one whose block is used again', [
+    'services/store/shared-store.js',
+    'store(words, at + BLOCK.next, old === 0 ? 0 : load(words, old + BLOCK.next));\n        // Publishes the block: whoever loads this word finds the old one or all of the new one.\n        store(words, link, at);',
+    'store(words, link, at);\n        store(words, at + BLOCK.next, old === 0 ? 0 : load(words, old + BLOCK.next));',
+  ]),
+  mutant('writes without the lock', 'two write one key', [
+    'services/store/shared-store.js',
+    'isHeld = this.#lock.tryAcquire();',
+    'isHeld = true;',
+  ]),
+  mutant('trusts the books of one that died of its write', 'dies while it writes, and another', [
+    'services/store/shared-store.js',
+    'if (words[STORE.busy] !== 0)',
+    'if (words[STORE.busy] < 0)',
+  ]),
+  mutant('frees at once what the dead had taken out', 'dies while it writes, and another', [
+    'services/store/heap.js',
+    'words[STORE.usedWords] += 1 << order;\n            else',
+    'words[STORE.usedWords] += 1 << order;\n            else if (order < 0)',
+  ]),
 ]

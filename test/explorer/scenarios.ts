@@ -8,6 +8,7 @@ import { LIVES } from './scenarios/lives.ts'
 import { MEMORY_TYPES } from './scenarios/memory-types.ts'
 import { SIGNALLING } from './scenarios/signalling.ts'
 import { TASKS } from './scenarios/tasks.ts'
+import { STORE } from './scenarios/store.ts'
 import { TRANSLATIONS } from './scenarios/translations.ts'
 
 /** All of them. */
@@ -20,4 +21,5 @@ export const SCENARIOS: readonly KernelScenario[] = [
   ...MEMORY_TYPES,
   ...TASKS,
   ...TRANSLATIONS,
+  ...STORE,
 ]

@@ -15,6 +15,7 @@ import type * as mtrrRoom from '../../src/kernel/mtrr.ts'
 import type * as pageRoom from '../../src/hardware/apic/page.ts'
 import type * as requestRoom from '../../src/kernel/request.ts'
 import type * as robustLockRoom from '../../src/kernel/robust-lock.ts'
+import type * as storeRoom from '../../src/services/store/shared-store.ts'
 import type * as secondaryRoom from '../../src/kernel/secondary.ts'
 import type * as submissionRoom from '../../src/kernel/sched/submission.ts'
 import type * as taskBookRoom from '../../src/kernel/sched/task-book.ts'
@@ -56,6 +57,7 @@ export interface Rooms {
   readonly taskBook: typeof taskBookRoom
   readonly taskAbort: typeof taskAbortRoom
   readonly taskGuard: typeof taskGuardRoom
+  readonly store: typeof storeRoom
 }
 
 /** Loads them from a folder below `build`. */
@@ -81,6 +83,7 @@ export async function loadRooms(folder = 'explored'): Promise<Rooms> {
     taskBook: await load('kernel/sched/task-book'),
     taskAbort: await load('kernel/task-abort'),
     taskGuard: await load('kernel/task-guard'),
+    store: await load('services/store/shared-store'),
   }
 }
 
@@ -284,9 +287,14 @@ export class ExploredMachine {
   buryLater(dead: number): void {
     const [boot] = this.kernels
     this.#threads[0]!.deferred.push(() => this.bury(boot!, dead))
-    const doorbell = boot!.cpu.page + this.#rooms.layout.CPU.doorbell
+    this.ring(0)
+  }
+
+  /** Rings a CPU from outside. */
+  ring(cpu: number): void {
+    const doorbell = this.kernels[cpu]!.cpu.page + this.#rooms.layout.CPU.doorbell
     this.write(doorbell, this.words[doorbell]! + 1)
-    this.#watch.wake(0)
+    this.#watch.wake(cpu)
   }
 
   /** Nothing is left over: no attention, no request, nothing in service. */
@@ -333,6 +341,12 @@ export class ExploredMachine {
     const { Mtrr } = this.#rooms.mtrr
     const controls = this.controls()
     return this.kernels.map((kernel, cpu) => new Mtrr(kernel, controls[cpu]!, Infinity))
+  }
+
+  /** A shared store in a part of the memory, from each CPU. */
+  stores(words: Int32Array<SharedArrayBuffer>): readonly storeRoom.SharedStore[] {
+    const { SharedStore } = this.#rooms.store
+    return this.kernels.map((kernel) => new SharedStore(kernel, words))
   }
 
   /** The lock of control operations, from each CPU. */
