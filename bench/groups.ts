@@ -7,8 +7,10 @@ import * as oneWay from './one-way.ts'
 import { group as forced } from './forced.ts'
 import { group as polling } from './polling.ts'
 import { group as promises } from './promises.ts'
+import { group as rendezvous } from './rendezvous.ts'
 import { group as safepoint } from './safepoint.ts'
 import { comebacks, staleReads } from './stale.ts'
+import { group as store } from './store.ts'
 import type { Group } from './support/group.ts'
 import { group as units } from './units.ts'
 
@@ -24,6 +26,8 @@ export const GROUPS = {
   forced,
   'stale-reads': staleReads,
   comebacks,
+  rendezvous,
+  store,
   costs,
   cache: cache.hits,
   'cache-flush': cache.flush,
