@@ -21,6 +21,8 @@ const PHASE_MASK = (1 << PHASE_BITS) - 1
 
 /** Looks at the state word before the processor is lent to those who have not arrived. */
 const SPINS_BEFORE_SLEEP = 2000
+/** The same where some who are waited for have no processor while we spin. */
+const SPINS_IF_CROWDED = 50
 /** The longest such sleep: the death of a participant is noticed within it. */
 const SLEEP_MS = 1
 
@@ -60,6 +62,8 @@ export class Rendezvous {
     deadline = Infinity,
   ): RendezvousOutcome {
     const { memory, page, platform } = this.#cpu
+    const isCrowded = memory.readMask(HEADER.stopParticipants).size > platform.processors
+    const patience = isCrowded ? SPINS_IF_CROWDED : SPINS_BEFORE_SLEEP
     let acknowledged = -1
     let spins = 0
     for (;;) {
@@ -79,7 +83,7 @@ export class Rendezvous {
       } else if (phase === PHASE.first && (platform.now() >= deadline || this.#initiatorIsGone())) {
         this.#advance(word, ABORTED)
       } else {
-        this.#relax(word, spins++)
+        this.#relax(word, spins++ < patience)
       }
     }
   }
@@ -122,9 +126,9 @@ export class Rendezvous {
   }
 
   /** NMIs still come. Nothing maskable does: interrupts are off. */
-  #relax(word: number, spins: number): void {
+  #relax(word: number, mayGoOn: boolean): void {
     this.#cpu.cpuRelax()
-    if (spins < SPINS_BEFORE_SLEEP) return
+    if (mayGoOn) return
     this.lookForDead()
     if (!this.#cpu.platform.mayBlock) return
     wait(this.#cpu.memory.words, HEADER.stopState, word, SLEEP_MS)

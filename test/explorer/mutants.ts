@@ -236,8 +236,8 @@ export const MUTANTS: readonly Mutant[] = [
   ]),
   mutant('takes interrupts while it stands still', 'two rounds of standing still', [
     'kernel/rendezvous.js',
-    'this.#cpu.cpuRelax();\n        if (spins',
-    'this.#cpu.localIrqEnable();\n        this.#cpu.cpuRelax();\n        if (spins',
+    'this.#cpu.cpuRelax();\n        if (mayGoOn',
+    'this.#cpu.localIrqEnable();\n        this.#cpu.cpuRelax();\n        if (mayGoOn',
   ]),
   mutant('goes on as soon as the function has run', 'two rounds of standing still', [
     'kernel/rendezvous.js',
