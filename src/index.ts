@@ -44,11 +44,13 @@ export { createPool, type Pool, type PoolOptions, type RunOptions } from './serv
 export { moved, type Moved, type TaskResult } from './kernel/sched/task-values.ts'
 export type { Priority } from './kernel/sched/task.ts'
 export { sharedFunction, thisMachine } from './kernel/boot.ts'
-export { createCache, type Cache, type CacheStats, type FlushResult } from './services/cache.ts'
+export { createCache, type Cache } from './services/cache.ts'
 export type {
   CacheOptions,
+  CacheStats,
   CacheType,
   FlushOptions,
+  FlushResult,
   FlushWhat,
   OnFenced,
   Store,

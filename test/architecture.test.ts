@@ -25,8 +25,10 @@ type Import = {
 
 const lineLimit = 400
 const entryFiles = [
+  'bentocache.ts',
   'index.ts',
   'index.web.ts',
+  'lru-cache.ts',
   'piscina.ts',
   'piscina-thread.ts',
   'testing.ts',

@@ -15,13 +15,16 @@ import type { Translations } from '../kernel/translations.ts'
 import { checkLevel, flushesOf, flushOf } from './cache/flushes.ts'
 import { freezeDeep } from './cache/freeze.ts'
 import { Loading } from './cache/loading.ts'
+import { Stampede } from './cache/stampede.ts'
 import {
   check,
   checkKey,
   checkOptions,
   type CacheOptions,
+  type CacheStats,
   type CheckedOptions,
   type FlushOptions,
+  type FlushResult,
   type FlushWhat,
 } from './cache/options.ts'
 
@@ -31,28 +34,6 @@ const WALKS_MAX = 3
 const LOOKUPS_PER_CLOCK = 64
 /** How long to wait before a place among the broken keys is looked for again, in milliseconds. */
 const BROKEN_AGAIN_MS = 1
-
-/** What a flush has done. */
-export interface FlushResult {
-  /** The threads that were waited for. */
-  readonly waitedFor: readonly number[]
-  /** How long it took, in milliseconds. */
-  readonly waitedMs: number
-}
-
-/** What a cache has done on this thread. */
-export interface CacheStats {
-  /** Entries held now. */
-  readonly size: number
-  readonly hits: number
-  readonly misses: number
-  /** Walks that were made. */
-  readonly walks: number
-  /** Walks whose result was flushed while they ran. */
-  readonly fenced: number
-  /** How often everything was dropped, because this thread was too far behind. */
-  readonly fullFlushes: number
-}
 
 /**
  * Makes this thread's part of a cache: call it with the same name in every thread that uses it. Throws
@@ -75,6 +56,7 @@ export class Cache<K extends Key, V> {
   readonly #tlb: GenerationTlb
   readonly #mm: number
   readonly #space: Translations
+  readonly #stampede: Stampede | undefined
   #hits = 0
   #misses = 0
   #walks = 0
@@ -100,6 +82,12 @@ export class Cache<K extends Key, V> {
     this.#tlb = tlb
     this.#mm = mm
     this.#space = tlb.space(mm, options.max)
+    if (options.stampede === 'process') {
+      this.#stampede = new Stampede(kernel, mm, (asked) => {
+        const held = this.#held(asked as K)
+        return held === undefined ? undefined : { value: held.value }
+      })
+    }
   }
 
   /** The value of `key` if this thread has a copy, or else undefined. Any context. */
@@ -199,30 +187,49 @@ export class Cache<K extends Key, V> {
 
   readonly #onLonely = (loading: Loading<V>): void => this.#space.abandon(loading)
 
-  async #walk(key: K, loading: Loading<V>, mayKeep: boolean, walk: number): Promise<V | undefined> {
-    const { platform } = this.#kernel.cpu
-    const startedAt = platform.now()
-    this.#walks++
-    let value: V | undefined
-    try {
-      value = await this.#options.walk(key, { signal: loading.signal })
-    } catch (error) {
-      this.#space.abandon(loading)
-      if (loading.fenced && this.#options.onFenced === 'retry' && walk < WALKS_MAX) {
+  #walk(key: K, loading: Loading<V>, mayKeep: boolean, walk: number): Promise<V | undefined> {
+    const settle = (value: V | undefined): Promise<V | undefined> =>
+      this.#settle(key, loading, mayKeep, walk, value)
+    const walkHere = async (): Promise<V | undefined> => {
+      const { platform } = this.#kernel.cpu
+      const startedAt = platform.now()
+      let value: V | undefined
+      try {
+        // It may have been fenced, or given up, while another thread walked.
+        loading.signal.throwIfAborted()
+        this.#walks++
+        value = await this.#options.walk(key, { signal: loading.signal })
+      } catch (error) {
+        this.#space.abandon(loading)
+        if (!this.#mayRetry(loading, walk)) throw error
         return this.#load(key, walk + 1).wait(undefined)
       }
-      throw error
+      this.#space.noteWalk((platform.now() - startedAt) * 1000)
+      return settle(value)
     }
-    const endedAt = platform.now()
-    this.#space.noteWalk((endedAt - startedAt) * 1000)
+    return this.#stampede === undefined || !mayKeep
+      ? walkHere()
+      : this.#stampede.walk(loading, walkHere, settle)
+  }
+
+  #mayRetry(loading: Loading<V>, walk: number): boolean {
+    return loading.fenced && this.#options.onFenced === 'retry' && walk < WALKS_MAX
+  }
+
+  /** A walk has given something: it is kept, or the policy says what happens. */
+  async #settle(
+    key: K,
+    loading: Loading<V>,
+    mayKeep: boolean,
+    walk: number,
+    value: V | undefined,
+  ): Promise<V | undefined> {
     if (this.#options.freeze) freezeDeep(value)
-    if (!mayKeep || this.#space.end(loading, value, this.#filling(key, value, endedAt)))
-      return value
-    const { onFenced } = this.#options
-    if (onFenced === 'reject') throw flushedError(key)
-    return onFenced === 'return' || walk >= WALKS_MAX
-      ? value
-      : this.#load(key, walk + 1).wait(undefined)
+    if (!mayKeep) return value
+    const filling = this.#filling(key, value, this.#kernel.cpu.platform.now())
+    if (this.#space.end(loading, value, filling)) return value
+    if (this.#options.onFenced === 'reject') throw flushedError(key)
+    return this.#mayRetry(loading, walk) ? this.#load(key, walk + 1).wait(undefined) : value
   }
 
   #filling(key: K, value: V | undefined, now: number): Filling {
@@ -363,6 +370,7 @@ export class Cache<K extends Key, V> {
 
   /** This thread uses the cache no more: it drops its copies, and nobody waits for it. */
   close(): void {
+    this.#stampede?.close()
     this.#tlb.leave(this.#mm)
   }
 }

@@ -17,6 +17,7 @@ import {
   startWriting,
   TABLE_WORDS,
   theCache,
+  walksMade,
   WORD,
   write,
   type CacheShape,
@@ -78,4 +79,39 @@ describe('readers, writers and an oracle', () => {
       assert.ok(count(WORD.flushes) > 10 && count(WORD.hits) > 100, words.subarray(2 * KEYS).join())
     })
   }
+})
+
+test('stampede: process: threads that want one key at once walk for it once, and all have it', async () => {
+  const options = { stampede: 'process' } as const
+  await using caches = await bootCaches(4, { options, turns: 20 })
+  const { machine, words } = caches
+  const keys = Array.from({ length: 24 }, (_, i) => keyOf(i))
+  await machine.smpCallFunction(startFetch, keys)
+  await until(() => Atomics.load(words, WORD.ready) === 3, 'all have fetched')
+  for (const [, versions] of await machine.smpCallFunction(held, keys)) {
+    assert.deepEqual(
+      versions,
+      keys.map(() => 0),
+    )
+  }
+  const walks = [...(await machine.smpCallFunction(walksMade)).values()]
+  const sum = walks.reduce((a, b) => a + b, 0)
+  // Two keys that share a lock are not kept waiting for each other: each may be walked for more than once.
+  assert.ok(
+    sum >= keys.length && sum < 2 * keys.length,
+    `${walks.join()} walks for ${keys.length} keys`,
+  )
+})
+
+test('stampede: process: no stale read, nothing comes back', async () => {
+  const options = { stampede: 'process' } as const
+  await using caches = await bootCaches(4, { options, turns: 3 })
+  const { machine, words } = caches
+  await machine.smpCallFunctionMany([1, 2], startReading, { batch: 500 })
+  await machine.smpCallFunctionSingle(3, startWriting, { how: ['visible', 'mutate', 'all'] })
+  await until(() => Atomics.load(words, WORD.ready) === 3, 'all are at work')
+  await until(() => Atomics.load(words, WORD.flushes) > 300, 'there were flushes')
+  Atomics.store(words, WORD.stop, 1)
+  await until(() => Atomics.load(words, WORD.ready) === 0, 'all have ended')
+  assert.equal(Atomics.load(words, WORD.stale), 0)
 })

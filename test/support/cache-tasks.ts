@@ -85,6 +85,9 @@ export const held = sharedFunction('cache.held', (keys: readonly string[]) =>
   keys.map((key) => theCache().peek(key)?.version),
 )
 
+/** How often this thread has walked. */
+export const walksMade = sharedFunction('cache.walks', () => theCache().stats.walks)
+
 /** Begins to fetch keys. */
 export const startFetch = sharedFunction('cache.fetch', (keys: readonly string[]) => {
   setImmediate(() => {

@@ -1,4 +1,4 @@
-/** How a cache is made: its options, their defaults, and what is wrong with bad ones. */
+/** How a cache is made and used: options, defaults, what is wrong with bad ones, and what it tells. */
 
 import { IpiError } from '../../base/errors.ts'
 import type { FlushLevel } from '../../kernel/shootdown.ts'
@@ -95,6 +95,28 @@ export interface FlushOptions {
 /** What to flush: keys, the numbers from the first up to, not including, the second, or a tag. */
 export type FlushWhat<K extends Key> =
   K | readonly K[] | { readonly range: readonly [number, number] } | { readonly tag: string }
+
+/** What a flush has done. */
+export interface FlushResult {
+  /** The threads that were waited for. */
+  readonly waitedFor: readonly number[]
+  /** How long it took, in milliseconds. */
+  readonly waitedMs: number
+}
+
+/** What a cache has done on this thread. */
+export interface CacheStats {
+  /** Entries held now. */
+  readonly size: number
+  readonly hits: number
+  readonly misses: number
+  /** Walks that were made. */
+  readonly walks: number
+  /** Walks whose result was flushed while they ran. */
+  readonly fenced: number
+  /** How often everything was dropped, because this thread was too far behind. */
+  readonly fullFlushes: number
+}
 
 /** The options with nothing left open. */
 export interface CheckedOptions<K extends Key, V> {
