@@ -7,25 +7,29 @@ import { IpiError } from '../base/errors.ts'
 import { hashKey, type Filling, type Key, type Translation } from '../hardware/tlb.ts'
 import { Fill } from '../kernel/fills.ts'
 import type { Kernel } from '../kernel/kernel.ts'
+import type { KeyRange } from '../kernel/key-range.ts'
 import type { Machine } from '../kernel/machine.ts'
 import { FLUSH_ALL_RECORD, type Flush } from '../kernel/flush-log.ts'
 import type { AbortSignalLike } from '../kernel/suspended-wait.ts'
 import { GenerationTlb } from '../kernel/tlb-generations.ts'
 import type { Translations } from '../kernel/translations.ts'
-import { checkLevel, flushesOf, flushOf } from './cache/flushes.ts'
+import { checkLevel, flushedError, flushesOf, flushOf } from './cache/flushes.ts'
 import { freezeDeep } from './cache/freeze.ts'
 import { Loading } from './cache/loading.ts'
 import { Stampede } from './cache/stampede.ts'
+import { CacheTypes } from './cache/types.ts'
 import {
   check,
   checkKey,
   checkOptions,
   type CacheOptions,
   type CacheStats,
+  type CacheType,
   type CheckedOptions,
   type FlushOptions,
   type FlushResult,
   type FlushWhat,
+  type Store,
 } from './cache/options.ts'
 
 /** Walks for one `fetch`, the first included, before a value is given that is not kept. */
@@ -44,7 +48,7 @@ export function createCache<K extends Key, V>(
   machine: Machine,
   options: CacheOptions<K, V>,
 ): Cache<K, V> {
-  return new Cache(machine.kernel, checkOptions(options))
+  return new Cache(machine, checkOptions(options))
 }
 
 /** A coherent cache, as one thread holds it. Not in handlers, but where a method says so. */
@@ -57,6 +61,7 @@ export class Cache<K extends Key, V> {
   readonly #mm: number
   readonly #space: Translations
   readonly #stampede: Stampede | undefined
+  readonly #types: CacheTypes
   #hits = 0
   #misses = 0
   #walks = 0
@@ -66,7 +71,8 @@ export class Cache<K extends Key, V> {
   #nowCredit = 0
 
   /** @internal */
-  constructor(kernel: Kernel, options: CheckedOptions<K, V>) {
+  constructor(machine: Machine, options: CheckedOptions<K, V>) {
+    const { kernel } = machine
     const { tlb } = kernel
     if (!(tlb instanceof GenerationTlb)) {
       throw new IpiError(
@@ -74,13 +80,16 @@ export class Cache<K extends Key, V> {
         "a cache needs generations: boot without the option tlbDriver: 'tlbstate'",
       )
     }
-    const mm = tlb.findMm(`cache ${options.name}`)
+    const space = `cache ${options.name}`
+    const mm = tlb.findMm(space)
     check(!tlb.uses(mm), `this thread has a cache "${options.name}" already`, 'another')
     this.name = options.name
     this.#kernel = kernel
     this.#options = options
     this.#tlb = tlb
     this.#mm = mm
+    const drop = (): void => this.#space.flushLocal()
+    this.#types = new CacheTypes(machine, mm, space, options.type, drop)
     this.#space = tlb.space(mm, options.max)
     if (options.stampede === 'process') {
       this.#stampede = new Stampede(kernel, mm, (asked) => {
@@ -178,7 +187,7 @@ export class Cache<K extends Key, V> {
       // In interrupt context: listeners of a signal are the application's.
       loading.onFenced = () => queueMicrotask(() => loading.abort(flushedError(key)))
     }
-    const mayKeep = this.#options.type !== 'uncacheable' && this.#space.begin(loading)
+    const mayKeep = this.#types.mayKeep(key) && this.#space.begin(loading)
     loading.promise = this.#walk(key, loading, mayKeep, walk)
     // Whoever waits is told; perhaps nobody does any more.
     loading.promise.catch(() => undefined)
@@ -321,13 +330,19 @@ export class Cache<K extends Key, V> {
    */
   async set(key: K, value: V, options: FlushOptions = {}): Promise<void> {
     checkKey(key)
-    const { store, type, name } = this.#options
+    const { store, name } = this.#options
     if (store === undefined) {
       throw new IpiError(
         'IPI_NOT_SUPPORTED',
         `cache "${name}" has a walk and no store: write where the walk reads, then flush(key)`,
       )
     }
+    // From here to its end it is a write under the type of now.
+    await this.#types.writing(this.#write(key, value, store, options))
+  }
+
+  async #write(key: K, value: V, store: Store<K, V>, options: FlushOptions): Promise<void> {
+    const type = this.#types.of(key)
     if (type === 'uncacheable') return void (await store.set(key, value))
     // Before the store is written: who writes or flushes the key meanwhile fences it.
     const fill = new Fill(key)
@@ -355,6 +370,14 @@ export class Cache<K extends Key, V> {
     await this.#kernel.flushes.until(request, timeoutMs, signal)
   }
 
+  /**
+   * Gives keys another type on all threads at once, or with undefined the one they had before: in a
+   * rendezvous, after which no thread has a copy of them. Rejects as `machine.mtrr.setType` does.
+   */
+  setType(range: KeyRange, type: CacheType | undefined): Promise<void> {
+    return this.#types.set(range, type)
+  }
+
   /** What this thread's part has done so far. */
   get stats(): CacheStats {
     const { full, fenced } = this.#space.counts
@@ -371,10 +394,7 @@ export class Cache<K extends Key, V> {
   /** This thread uses the cache no more: it drops its copies, and nobody waits for it. */
   close(): void {
     this.#stampede?.close()
+    this.#types.close()
     this.#tlb.leave(this.#mm)
   }
-}
-
-function flushedError(key: Key): IpiError {
-  return new IpiError('IPI_FLUSHED', `"${String(key)}" was flushed while it was being read`)
 }

@@ -8,6 +8,7 @@ import { describe, test } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
 import { boot, type Machine } from '../../src/index.ts'
 import {
+  counts,
   held,
   keyOf,
   KEYS,
@@ -17,7 +18,6 @@ import {
   startWriting,
   TABLE_WORDS,
   theCache,
-  walksMade,
   WORD,
   write,
   type CacheShape,
@@ -82,25 +82,21 @@ describe('readers, writers and an oracle', () => {
 })
 
 test('stampede: process: threads that want one key at once walk for it once, and all have it', async () => {
-  const options = { stampede: 'process' } as const
-  await using caches = await bootCaches(4, { options, turns: 20 })
+  await using caches = await bootCaches(4, { options: { stampede: 'process' }, gated: true })
   const { machine, words } = caches
-  const keys = Array.from({ length: 24 }, (_, i) => keyOf(i))
-  await machine.smpCallFunction(startFetch, keys)
-  await until(() => Atomics.load(words, WORD.ready) === 3, 'all have fetched')
-  for (const [, versions] of await machine.smpCallFunction(held, keys)) {
-    assert.deepEqual(
-      versions,
-      keys.map(() => 0),
-    )
+  const keys = [keyOf(1)]
+  const sums = async (): Promise<{ misses: number; walks: number }> => {
+    const all = [...(await machine.smpCallFunction(counts)).values()]
+    const sum = (what: 'misses' | 'walks'): number => all.reduce((a, each) => a + each[what], 0)
+    return { misses: sum('misses'), walks: sum('walks') }
   }
-  const walks = [...(await machine.smpCallFunction(walksMade)).values()]
-  const sum = walks.reduce((a, b) => a + b, 0)
-  // Two keys that share a lock are not kept waiting for each other: each may be walked for more than once.
-  assert.ok(
-    sum >= keys.length && sum < 2 * keys.length,
-    `${walks.join()} walks for ${keys.length} keys`,
-  )
+  await machine.smpCallFunction(startFetch, keys)
+  // All have asked, and one of them walks.
+  while ((await sums()).misses < 3);
+  Atomics.store(words, WORD.gate, 1)
+  await until(() => Atomics.load(words, WORD.ready) === 3, 'all have fetched')
+  assert.deepEqual([...(await machine.smpCallFunction(held, keys)).values()], [[0], [0], [0]])
+  assert.equal((await sums()).walks, 1)
 })
 
 test('stampede: process: no stale read, nothing comes back', async () => {
@@ -114,4 +110,27 @@ test('stampede: process: no stale read, nothing comes back', async () => {
   Atomics.store(words, WORD.stop, 1)
   await until(() => Atomics.load(words, WORD.ready) === 0, 'all have ended')
   assert.equal(Atomics.load(words, WORD.stale), 0)
+})
+
+test('setType: uncacheable on all threads at once, and back', async () => {
+  await using caches = await bootCaches(3)
+  const { machine, words } = caches
+  const keys = [keyOf(1), keyOf(2)]
+  const fetchEverywhere = async (): Promise<unknown[]> => {
+    Atomics.store(words, WORD.ready, 0)
+    await machine.smpCallFunction(startFetch, keys)
+    await until(() => Atomics.load(words, WORD.ready) === 2, 'both have fetched')
+    return [...(await machine.smpCallFunction(held, keys)).values()]
+  }
+  const [both, one] = [
+    [0, 0],
+    [undefined, 0],
+  ]
+  assert.deepEqual(await fetchEverywhere(), [both, both])
+  await theCache().setType({ prefix: keyOf(1) }, 'uncacheable')
+  const none = [undefined, undefined]
+  assert.deepEqual([...(await machine.smpCallFunction(held, keys)).values()], [none, none])
+  assert.deepEqual(await fetchEverywhere(), [one, one])
+  await theCache().setType({ prefix: keyOf(1) }, undefined)
+  assert.deepEqual(await fetchEverywhere(), [both, both])
 })

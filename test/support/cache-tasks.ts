@@ -28,6 +28,7 @@ export const WORD = {
   hits: STOP + 4,
   flushes: STOP + 5,
   ready: STOP + 6,
+  gate: STOP + 7,
   stop: STOP,
 } as const
 export const TABLE_WORDS = STOP + 16
@@ -51,6 +52,8 @@ export interface CacheShape {
   readonly options?: Partial<Omit<CacheOptions<string, Row>, 'walk' | 'store' | 'tags'>>
   /** Turns of the event loop that a walk takes after it has read, at most. */
   readonly turns?: number
+  /** Walks end when the gate is open. */
+  readonly gated?: boolean
   readonly name?: string
 }
 
@@ -59,7 +62,13 @@ export const theCache = (): Cache<string, Row> => cache!
 export const theTable = (): Int32Array => table!
 
 /** Reads now, and gives what was read some turns of the event loop later. */
-export function openCache({ buffer, options = {}, turns = 0, name = 'users' }: CacheShape): void {
+export function openCache({
+  buffer,
+  options = {},
+  turns = 0,
+  name = 'users',
+  gated = false,
+}: CacheShape): void {
   table = new Int32Array(buffer)
   const dice = new Dice(thisMachine().cpu.id + 1)
   const read = (key: string): Row => ({
@@ -73,6 +82,7 @@ export function openCache({ buffer, options = {}, turns = 0, name = 'users' }: C
     walk: async (key) => {
       const row = read(key)
       for (let rest = dice.below(turns + 1); rest > 0; rest--) await nextTurn()
+      while (gated && Atomics.load(table!, WORD.gate) === 0) await nextTurn()
       return row
     },
   })
@@ -85,8 +95,11 @@ export const held = sharedFunction('cache.held', (keys: readonly string[]) =>
   keys.map((key) => theCache().peek(key)?.version),
 )
 
-/** How often this thread has walked. */
-export const walksMade = sharedFunction('cache.walks', () => theCache().stats.walks)
+/** How often this thread has asked for what it did not have, and how often it has walked. */
+export const counts = sharedFunction('cache.counts', () => {
+  const { misses, walks } = theCache().stats
+  return { misses, walks }
+})
 
 /** Begins to fetch keys. */
 export const startFetch = sharedFunction('cache.fetch', (keys: readonly string[]) => {

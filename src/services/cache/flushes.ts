@@ -1,5 +1,6 @@
 /** What callers ask to be flushed, as records. */
 
+import { IpiError } from '../../base/errors.ts'
 import { hashKey, type Key } from '../../hardware/tlb.ts'
 import { FLUSH, type Flush } from '../../kernel/flush-log.ts'
 import { check, checkKey, type FlushWhat } from './options.ts'
@@ -33,4 +34,9 @@ export function checkLevel(level: unknown): void {
     'until is visible, dropped or quiesced',
     level,
   )
+}
+
+/** Why a value is not given that was read. */
+export function flushedError(key: Key): IpiError {
+  return new IpiError('IPI_FLUSHED', `"${String(key)}" was flushed while it was being read`)
 }
