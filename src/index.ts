@@ -40,8 +40,21 @@ export async function openStore<Value = unknown>(
 }
 
 export { attach } from './worker.ts'
-export { createPool, type Pool, type PoolOptions, type RunOptions } from './services/pool.ts'
 export { moved, type Moved, type TaskResult } from './kernel/sched/task-values.ts'
+export { createPool, type Pool } from './services/pool.ts'
+export { TaskCancelledError, type CancelOutcome } from './services/pool/failure.ts'
+export type { HistogramSummary, PoolHistogram } from './services/pool/histogram.ts'
+export type { PooledFunction, PooledModule } from './services/pool/module.ts'
+export type {
+  CancelOptions,
+  CloseOptions,
+  PoolEvents,
+  PoolOptions,
+  PoolStats,
+  RunOptions,
+} from './services/pool/options.ts'
+export { thisTask } from './services/pool/this-task.ts'
+export type { RunningTask } from './kernel/sched/running-task.ts'
 export type { Priority } from './kernel/sched/task.ts'
 export { sharedFunction, thisMachine } from './kernel/boot.ts'
 export { createCache, type Cache } from './services/cache.ts'

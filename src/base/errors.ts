@@ -37,6 +37,8 @@ export const IPI_ERROR_CODES = {
   IPI_LAYOUT_VERSION: 'the memory was laid out by another version of this library',
   IPI_APIC_FAULT: 'a register access that raises a general-protection fault on hardware',
   IPI_ABORTED: 'the task that runs shall end: somebody has asked for its abort',
+  IPI_QUEUE_FULL: 'as many tasks wait as may',
+  IPI_POOL_CLOSED: 'the pool takes no more tasks',
   IPI_NO_FORCED_ENTRY: 'threads that do not look up cannot be reached here',
   IPI_FLUSHED: 'the value was flushed while it was being read',
   IPI_NOT_SUPPORTED: 'this environment lacks what the call needs',
@@ -62,6 +64,8 @@ export interface IpiErrorFacts {
   /** What the CPUs that answered in time returned, and what they threw. */
   readonly results?: ReadonlyMap<number, unknown>
   readonly errors?: ReadonlyMap<number, unknown>
+  /** How a task came to its end that was cancelled. */
+  readonly outcome?: string
   /** The error that caused this one. */
   readonly cause?: unknown
 }
@@ -79,6 +83,7 @@ export class IpiError extends Error implements IpiErrorFacts {
   declare readonly started?: boolean
   declare readonly results?: ReadonlyMap<number, unknown>
   declare readonly errors?: ReadonlyMap<number, unknown>
+  declare readonly outcome?: string
 
   constructor(code: IpiErrorCode, message: string, facts: IpiErrorFacts = {}) {
     super(message, 'cause' in facts ? { cause: facts.cause } : undefined)

@@ -110,6 +110,18 @@ export interface Sampling {
   stop(): readonly StackSample[]
 }
 
+/** What makes a signal of the environment's own: `AbortController`, as far as it is needed. */
+export interface AbortController {
+  readonly signal: {
+    readonly aborted: boolean
+    readonly reason: unknown
+    throwIfAborted(): void
+    addEventListener(type: 'abort', listener: () => void): void
+    removeEventListener(type: 'abort', listener: () => void): void
+  }
+  abort(reason: unknown): void
+}
+
 /** What a platform provides to one thread. */
 export interface Platform {
   /** Forced entry, where the environment has anything of the kind. */
@@ -136,6 +148,10 @@ export interface Platform {
   startThread(request: ThreadRequest): Thread
   /** Adopts a thread that the application has made itself. */
   adoptThread(worker: unknown): Thread
+  /** Imports a module by its URL; gives what it exports. */
+  importModule(url: string): Promise<Readonly<Record<string, unknown>>>
+  /** Makes a signal, and what fires it. */
+  createAbortController(): AbortController
   /** Whether structured clone accepts a value. */
   isCloneable(value: unknown): boolean
   /** Says something that an operator should know. */

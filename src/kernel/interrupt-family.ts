@@ -12,7 +12,7 @@ import type { Capabilities } from './forced.ts'
 import type { IrqHandler, IrqOptions } from './idt.ts'
 import type { Kernel } from './kernel.ts'
 import type { NmiHandler } from './nmi.ts'
-import type { ScheduleHook } from './resched.ts'
+import { ALWAYS, NEVER, type ScheduleHook } from './resched.ts'
 import type { SoftirqAction } from './softirq.ts'
 import { checkSendVector } from './vectors.ts'
 
@@ -165,6 +165,6 @@ export class InterruptFamily extends CallFamily {
    */
   onSchedule(hook: ScheduleHook, options: IrqOptions = {}): void {
     this.#kernel.rescheduler.onSchedule = hook
-    this.#kernel.rescheduler.isHookSafe = options.interruptSafe === true
+    this.#kernel.rescheduler.isHookSafe = options.interruptSafe === true ? ALWAYS : NEVER
   }
 }

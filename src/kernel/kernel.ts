@@ -230,7 +230,7 @@ export class Kernel {
     this.cpu.handlers.attention = (bits) => {
       this.lockup.sign()
       if ((bits & ATTENTION.completion) !== 0) this.book.takeCompletions()
-      if ((bits & ATTENTION.tasks) !== 0) this.sched.book?.takeCompletions()
+      if ((bits & ATTENTION.tasks) !== 0) this.sched.attend()
       if ((bits & ATTENTION.wake) !== 0) {
         if (this.book.sweep()) this.#standInForTheDead()
         this.sched.look()

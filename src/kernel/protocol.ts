@@ -43,7 +43,7 @@ export type PortMessage =
   /** A value that did not fit its slot, paired with its request by half and ticket. */
   | {
       readonly kind: 'value'
-      readonly half: 'info' | 'result' | 'taskInfo' | 'taskResult'
+      readonly half: 'info' | 'result' | 'taskInfo' | 'taskResult' | 'taskReport'
       readonly ticket: number
       readonly value: unknown
     }

@@ -13,6 +13,11 @@ import type { IpiSenders } from './send.ts'
 import { TIF } from './thread-flags.ts'
 import { VECTOR } from './vectors.ts'
 
+/** Of a scheduler that may run in the middle of other JavaScript. Doing nothing may. */
+export const ALWAYS = (): boolean => true
+/** Of one that must not. */
+export const NEVER = (): boolean => false
+
 /** Picks and runs what should run now. Called with interrupts on, NEED_RESCHED cleared. */
 export type ScheduleHook = () => void
 
@@ -22,7 +27,7 @@ export class Rescheduler {
   readonly #senders: IpiSenders
   /** Bound by a scheduler. Without one, being rescheduled changes nothing. */
   onSchedule: ScheduleHook = () => undefined
-  #isHookSafe = true
+  #isHookSafe = ALWAYS
   /** A CPU was marked and interrupted, and nobody waits for it; kernel/kernel.ts binds it. */
   onMarked: (target: number) => void = () => undefined
 
@@ -33,20 +38,20 @@ export class Rescheduler {
     this.#cpu = cpu
     this.#senders = senders
     builder.schedule = () => this.schedule()
-    builder.isScheduleSafe = () => this.isHookSafe
+    builder.isScheduleSafe = () => this.isHookSafe()
     cpu.preemptSchedule = () => this.schedule()
   }
 
-  /** Whether the scheduler may run in the middle of other JavaScript: doing nothing may. */
-  get isHookSafe(): boolean {
+  /** Tells whether the scheduler may run in the middle of other JavaScript now. */
+  get isHookSafe(): () => boolean {
     return this.#isHookSafe
   }
 
-  set isHookSafe(isSafe: boolean) {
+  set isHookSafe(isSafe: () => boolean) {
     this.#isHookSafe = isSafe
     // Others look at it before they have this CPU entered.
-    if (isSafe) this.#cpu.clearThreadFlags(TIF.SCHEDULE_UNSAFE)
-    else this.#cpu.setThreadFlags(TIF.SCHEDULE_UNSAFE)
+    if (isSafe === NEVER) this.#cpu.setThreadFlags(TIF.SCHEDULE_UNSAFE)
+    else this.#cpu.clearThreadFlags(TIF.SCHEDULE_UNSAFE)
   }
 
   /** Whether a CPU was marked, and has not rescheduled yet. It may be gone. */
@@ -57,7 +62,7 @@ export class Rescheduler {
 
   /** Whether a rescheduling interrupt may be taken by a forced entry now. */
   get isInterruptSafe(): boolean {
-    return this.isHookSafe || !this.#cpu.needResched
+    return !this.#cpu.needResched || this.isHookSafe()
   }
 
   /**

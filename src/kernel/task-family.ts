@@ -34,6 +34,7 @@ export class TaskFamily extends Looking {
     super(kernel, boot?.hotplug)
     this.#kernel = kernel
     this.#boot = boot
+    kernel.sched.guardTasks = () => this.guardTasks()
   }
 
   /**

@@ -14,7 +14,7 @@ import { BOOT_CPU, type PortMessage } from './protocol.ts'
 /** SLOT.payloadBytes of a value that travels by port. */
 const BY_PORT = -1
 /** Which half of a call a value belongs to. */
-export type Half = 'info' | 'result' | 'taskInfo' | 'taskResult'
+export type Half = 'info' | 'result' | 'taskInfo' | 'taskResult' | 'taskReport'
 
 /** The port to a CPU, and the values that came through it before their turn. */
 interface Link {
@@ -24,6 +24,8 @@ interface Link {
   readonly early: Map<string, unknown>
   /** The last report that came through it. */
   report: unknown
+  /** What tasks have reported of themselves, in order. */
+  progress: { readonly ticket: number; readonly value: unknown }[]
 }
 
 /** One CPU's values. Private to its thread. */
@@ -50,6 +52,7 @@ export class Values {
       incarnation: this.#incarnation(cpu),
       early: new Map(),
       report: undefined,
+      progress: [],
     })
   }
 
@@ -156,6 +159,14 @@ export class Values {
     return report
   }
 
+  /** Takes what the tasks that a CPU runs have reported of themselves. */
+  takeProgress(peer: number, each: (ticket: number, value: unknown) => void): void {
+    const link = this.#known(peer)
+    if (link === undefined) return
+    this.#drain(link)
+    for (const { ticket, value } of link.progress.splice(0)) each(ticket, value)
+  }
+
   /** Takes a value that came by port. Its sender posted before it published, so the message is here. */
   receive(peer: number, half: Half, ticket: number): unknown {
     const link = this.#link(peer)
@@ -193,6 +204,10 @@ export class Values {
       }
       if (received.kind === 'report') {
         link.report = received.report
+        continue
+      }
+      if (received.half === 'taskReport') {
+        link.progress.push(received)
         continue
       }
       const key = `${received.half}${received.ticket}`

@@ -89,6 +89,8 @@ export function nodePlatform(threadScript: URL): Platform {
     adoptPort: (transferred) => new NodePort(transferred as MessagePort),
     startThread: (request) => addThread(startWorker(threadScript, request)),
     adoptThread: (worker) => addThread(checkWorker(worker)),
+    importModule: async (url) => (await import(moduleUrl(url))) as Record<string, unknown>,
+    createAbortController: () => new AbortController(),
     isCloneable,
     warn: (message) => process.emitWarning(message, { type: 'InterprocessorWarning' }),
     warnNow: (message) => {

@@ -60,7 +60,7 @@ test('a scheduler runs only if it is interrupt-safe; the mark stays for the next
   for (const isHookSafe of [false, true]) {
     const { bench, target, log, force, call } = pair()
     target.rescheduler.onSchedule = () => log.push('schedule')
-    target.rescheduler.isHookSafe = isHookSafe
+    target.rescheduler.isHookSafe = () => isHookSafe
     const done = call('safe')
     target.cpu.setThreadFlags(TIF.NEED_RESCHED)
     force()

@@ -8,6 +8,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { CPU, CPU_STATE } from '../../src/hardware/layout.ts'
 import { EVENT } from '../../src/kernel/cpu.ts'
+import { ALWAYS, NEVER } from '../../src/kernel/resched.ts'
 import { TIF } from '../../src/kernel/thread-flags.ts'
 import { VECTOR } from '../../src/kernel/vectors.ts'
 import { APIC_DRIVERS, KernelBench } from '../support/kernel-bench.ts'
@@ -91,7 +92,7 @@ describe('a mark that nobody waits for', () => {
     const { cpu, escalation, forced, rescheduler } = bench.kernel(0)
     const target = bench.kernel(1).rescheduler
     target.onSchedule = () => undefined
-    target.isHookSafe = isSafe
+    target.isHookSafe = isSafe ? ALWAYS : NEVER
     let clock = 1000
     cpu.platform.now = () => clock
     const entered: number[] = []

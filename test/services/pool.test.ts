@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { boot, createPool, type Machine, type Pool } from '../../src/index.ts'
+import { withPool } from '../support/pool-harness.ts'
 import {
   begun,
   blocks,
@@ -17,23 +17,6 @@ import {
   uncloneable,
   where,
 } from '../support/pool-tasks.ts'
-
-const entry = new URL('../support/pool-tasks.js', import.meta.url)
-
-async function withPool(
-  cpus: number,
-  body: (pool: Pool, machine: Machine) => Promise<void>,
-  options: object = {},
-): Promise<void> {
-  const machine = await boot({ cpus, entry, ...options })
-  try {
-    const pool = createPool(machine)
-    await pool.ready
-    await body(pool, machine)
-  } finally {
-    await machine.close()
-  }
-}
 
 test('a task gives what its function returned, through shared memory or by port', async () => {
   await withPool(2, async (pool) => {
@@ -169,6 +152,7 @@ test('more tasks than there are slots wait where they were made', async () => {
         Array.from({ length: 1000 }, (_, i) => i),
       )
     },
+    {},
     { taskCount: 8 },
   )
 })

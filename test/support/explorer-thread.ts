@@ -60,6 +60,8 @@ export class ExploredThread {
       adoptPort: refuse,
       startThread: refuse,
       adoptThread: refuse,
+      importModule: refuse,
+      createAbortController: refuse,
       isCloneable: () => true,
       warn: () => undefined,
       warnNow: () => undefined,

@@ -1,6 +1,6 @@
 /** What the tests of the pool run on its CPUs. */
 
-import { sharedFunction, thisMachine } from '../../src/index.ts'
+import { createPool, sharedFunction, thisMachine, thisTask, type Pool } from '../../src/index.ts'
 import { add, load, notifyAll, or, store, wait } from '../../src/hardware/memory.ts'
 
 /** Shared words by which a test and its tasks arrange who comes first. */
@@ -58,6 +58,132 @@ export const notes = sharedFunction(
   },
 )
 
+/** Runs for ever; word 0 says that it runs, word 3 that its `finally` has run. */
+export const runsAway = sharedFunction('pool.runsAway', (words: Words): void => {
+  try {
+    store(words, 0, 1)
+    notifyAll(words, 0)
+    for (let i = 0; ; i++) if (i === -1) return
+  } finally {
+    store(words, 3, 1)
+  }
+})
+
+/** The same with safepoints. */
+export const pollsForEver = sharedFunction('pool.pollsForEver', (words: Words): void => {
+  const { cpu } = thisMachine()
+  try {
+    store(words, 0, 1)
+    notifyAll(words, 0)
+    for (;;) cpu.poll()
+  } finally {
+    store(words, 3, 1)
+  }
+})
+
+/** Looks at its signal, and ends when that says so. */
+export const heeds = sharedFunction('pool.heeds', (words: Words): string => {
+  const { signal } = thisTask()
+  store(words, 0, 1)
+  notifyAll(words, 0)
+  while (!signal.aborted);
+  store(words, 3, 1)
+  return 'ended by itself'
+})
+
+/** Asynchronous, and ends when its signal fires. */
+export const awaitsSignal = sharedFunction('pool.awaitsSignal', async (words: Words) => {
+  const { signal } = thisTask()
+  store(words, 0, 1)
+  notifyAll(words, 0)
+  const keeper = setInterval(() => undefined, 1000)
+  await new Promise((resolve) => {
+    signal.addEventListener('abort', () => resolve(undefined))
+  })
+  clearInterval(keeper)
+  store(words, 3, 1)
+  signal.throwIfAborted()
+})
+
+/** Asynchronous, and never ends. */
+export const neverEnds = sharedFunction('pool.neverEnds', async (words: Words) => {
+  store(words, 0, 1)
+  notifyAll(words, 0)
+  await new Promise(() => undefined)
+})
+
+/** Asynchronous: says in word 0 that it runs, and ends when word 1 lets it go. */
+export const lasts = sharedFunction('pool.lasts', async (words: Words) => {
+  store(words, 0, 1)
+  notifyAll(words, 0)
+  while (load(words, 1) === 0) await new Promise((resolve) => setTimeout(resolve, 1))
+  return thisMachine().cpu.id
+})
+
+/** Yields so many times, noting each; ends with how many. */
+export const yields = sharedFunction(
+  'pool.yields',
+  function* ({
+    words,
+    mark,
+    count,
+  }: {
+    words: Words
+    mark: number
+    count: number
+  }): Generator<undefined, number> {
+    try {
+      for (let i = 0; i < count; i++) {
+        store(words, 4 + add(words, 2, 1), mark)
+        add(words, 0, 1)
+        notifyAll(words, 0)
+        yield
+      }
+      return count
+    } finally {
+      add(words, 3, 1)
+    }
+  },
+)
+
+/** Reports how far it is. */
+export const reports = sharedFunction('pool.reports', (count: number): number => {
+  for (let i = 1; i <= count; i++) thisTask().report({ done: i })
+  return count
+})
+
+/** Declared safe in the middle of others. */
+export const safe = sharedFunction('pool.safe', (words: Words) => store(words, 1, 1), {
+  interruptSafe: true,
+})
+
+/** Runs until word 1 is set, without a safepoint. */
+export const spins = sharedFunction('pool.spins', (words: Words) => {
+  add(words, 0, 1)
+  notifyAll(words, 0)
+  while (load(words, 1) === 0);
+  return thisMachine().cpu.id
+})
+
+let warmth = 0
+/** What every CPU sets up. */
+export const warms = sharedFunction('pool.warms', () => void warmth++)
+/** And takes down. */
+export const cools = sharedFunction('pool.cools', () => void warmth--)
+/** How warm the CPU is that runs it. */
+export const warm = sharedFunction('pool.warm', () => warmth)
+
+/** Exported as any function: for `pool.module`. */
+export function adds(a: number, b: number): number {
+  return a + b
+}
+
+/** The same, asynchronous. */
+export async function addsLater(a: number, b: number): Promise<number> {
+  await Promise.resolve()
+  return a + b
+}
+
 /** Ends its thread. */
 export const dies = sharedFunction('pool.dies', (): void => process.exit(3))
 
@@ -77,3 +203,10 @@ export function release(words: Words): void {
   store(words, 1, 1)
   notifyAll(words, 1)
 }
+
+let pool: Pool | undefined
+/** Submits so many tasks of its own; gives what they gave. */
+export const submits = sharedFunction('pool.submits', async (count: number) => {
+  pool ??= createPool(thisMachine())
+  return Promise.all(Array.from({ length: count }, (_, i) => pool!.run(echo, i)))
+})

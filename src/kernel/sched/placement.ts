@@ -1,10 +1,12 @@
 /** Which CPU gets a task, as its submitter sees them. Linux `kernel/sched.c`, select_task_rq. */
 
 import type { CpuMask } from '../../base/cpu-mask.ts'
+import { IpiError } from '../../base/errors.ts'
 import { CPU, CPU_STATE, HEADER, SCHED } from '../../hardware/layout.ts'
 import type { MachineMemory } from '../../hardware/machine-memory.ts'
 import { load } from '../../hardware/memory.ts'
 import { BOOT_CPU } from '../protocol.ts'
+import type { Task } from './submission.ts'
 
 /** Places the tasks of one submitter. Private to its thread. */
 export class Placement {
@@ -65,4 +67,16 @@ export class Placement {
     }
     return false
   }
+}
+
+/** The error of a task that no CPU can run. */
+export function noCpu({ mask, record }: Task): IpiError {
+  const cpus = mask === undefined ? [] : [...mask]
+  return new IpiError(
+    'IPI_NO_CPU',
+    mask === undefined
+      ? `"${record.name}" cannot run: no CPU but the main thread's is up; boot({ cpus: 2 }) or cpuUp()`
+      : `"${record.name}" may run on CPU ${cpus.join(', ')} only, and none of them is up`,
+    { cpus, functionName: record.name },
+  )
 }

@@ -125,6 +125,13 @@ export class RunQueues {
     }
   }
 
+  /** The task that stands first in a queue, whatever its state, or -1. */
+  first(cpu: number, priority: number): number {
+    const position = load(this.#words, this.#head(cpu, priority))
+    const cell = load(this.#words, this.#tasks.ring(cpu, priority) + (position & this.#mask))
+    return cell >>> TASK_BITS === this.#round(position) ? cell & TASK_MASK : -1
+  }
+
   /** The first entry is for others: one behind it may not be. It stays where it is, and is over then. */
   #takeBehind(ring: number, first: number, claim: Claim): number {
     for (let i = 1; i < LOOK_MAX; i++) {

@@ -1,66 +1,72 @@
 /**
- * The scheduler of one CPU: picks the most urgent task, runs it, tells its submitter. Linux
- * `kernel/sched.c` schedule, with its rule that what is more urgent overtakes and what is as urgent
- * waits. A synchronous task cannot be put aside, so what overtakes it runs on top of it, at one of its
- * safepoints.
+ * The scheduler of one CPU: picks the most urgent task and has it run. Linux `kernel/sched.c` schedule,
+ * with its rule that what is more urgent overtakes and what is as urgent waits. A synchronous task cannot
+ * be put aside, so what overtakes it runs on top of it, at one of its safepoints.
  */
 
-import { ATTENTION, CPU, HEADER, PRIORITY_COUNT, SCHED, TASK_SLOT } from '../../hardware/layout.ts'
-import { add, load, store } from '../../hardware/memory.ts'
-import type { FunctionRecord } from '../functions.ts'
-import { isThenable } from '../idt.ts'
+import { CPU, HEADER, PRIORITY_COUNT, SCHED, TASK_SLOT } from '../../hardware/layout.ts'
+import { add, store } from '../../hardware/memory.ts'
 import type { Kernel } from '../kernel.ts'
-import { describeError, runSharedFunction } from '../remote-error.ts'
 import { wakeEverybody } from '../robust-lock.ts'
+import type { TaskGuard } from '../task-guard.ts'
 import { TIF } from '../thread-flags.ts'
+import { Execution } from './execution.ts'
 import { RunQueues, type Claim } from './run-queue.ts'
-import { pushTask } from './task-list.ts'
 import { TaskValues } from './task-values.ts'
 import {
-  cpuOf,
   movedTo,
   priorityOf,
+  TASK_CONTROL,
   TASK_STATE,
-  TASK_STATUS,
   TaskMemory,
+  taskNumber,
   taskState,
 } from './task.ts'
 
 /** How long tasks that follow each other keep the event loop of a CPU from turning. */
 const TURN_MS = 10
-
 /** Nothing runs: what is on the level of the idle loop. */
 const IDLE_LEVEL = -1
 
-/** The executor's half of tasks on one CPU. Private to its thread. */
+/** Tasks of one CPU. Private to its thread. */
 export class Scheduler {
   readonly #kernel: Kernel
   readonly #tasks: TaskMemory
   readonly #queues: RunQueues
-  readonly #values: TaskValues
   readonly #id: number
   readonly #page: number
+  /** What runs a task that was picked. */
+  readonly execution: Execution
   /** The priority of what runs, or IDLE_LEVEL. */
   #level = IDLE_LEVEL
   /** What stands in CPU.schedState. */
   #told: number = SCHED.closed
   #isOpen = false
-  /** Asynchronous tasks that have begun and not ended. */
-  #pending = 0
-  /** When the last task ended, on the platform's clock: the next begins then. */
-  #clock = 0
+  /** Picked, and not run yet. */
+  #next = -1
+  /** Generators that have yielded, by priority, and whether their turn comes before the queue's. */
+  readonly #yielded: number[][] = Array.from({ length: PRIORITY_COUNT }, () => [])
+  readonly #yieldedFirst: boolean[] = Array.from({ length: PRIORITY_COUNT }, () => false)
+  /** What tasks that can be aborted run in; made when there is one. */
+  #guard: TaskGuard | undefined
+  #guardIsLoading = false
+  /** There is none to be had. */
+  #isGuardless = false
+  /** Claimed tasks that wait for the guard. */
+  readonly #unguarded: number[] = []
 
   constructor(kernel: Kernel) {
     const { cpu, rescheduler, idle } = kernel
     this.#kernel = kernel
     this.#tasks = new TaskMemory(cpu.memory)
     this.#queues = new RunQueues(this.#tasks)
-    this.#values = new TaskValues(this.#tasks, kernel.values)
+    this.execution = new Execution(kernel, this.#tasks, new TaskValues(this.#tasks, kernel.values))
+    this.execution.onYield = (task, level) => void this.#yielded[level]!.push(task)
     this.#id = cpu.id
     this.#page = cpu.page
     rescheduler.onSchedule = () => this.schedule()
-    rescheduler.isHookSafe = false
-    idle.mayPoll = () => this.#pending === 0
+    rescheduler.isHookSafe = () => this.#isSafe()
+    idle.mayPoll = () => this.execution.asyncCount === 0 && this.#unguarded.length === 0
   }
 
   /** Opens the run queue: from here on others push into it, and this CPU steals from them. */
@@ -76,13 +82,18 @@ export class Scheduler {
 
   /**
    * Closes the run queue: who pushes from now on finds it closed, and moves on. What is in it is moved by
-   * those who submitted it, when they hear of the change.
+   * those who submitted it, when they hear of the change. What has begun goes on to its end.
    */
   close(): void {
     if (!this.#isOpen) return
     this.#isOpen = false
     this.#setState(SCHED.closed)
     this.#announceChange()
+  }
+
+  /** How many tasks have begun here and not ended. */
+  get begun(): number {
+    return this.execution.pending + this.execution.depth + this.#unguarded.length
   }
 
   /** Submitters have to look after their tasks. */
@@ -92,7 +103,8 @@ export class Scheduler {
     wakeEverybody(cpu)
   }
 
-  #setState(state: number): void {
+  #setState(wanted: number): void {
+    const state = this.#isOpen ? wanted : SCHED.closed
     if (this.#told === state) return
     this.#told = state
     store(this.#kernel.cpu.memory.words, this.#page + CPU.schedState, state)
@@ -104,21 +116,104 @@ export class Scheduler {
    * NEED_RESCHED cleared.
    */
   schedule(): void {
-    if (!this.#isOpen) return
     const { cpu } = this.#kernel
     const level = this.#level
     cpu.localIrqDisable()
-    const until = (this.#clock = cpu.platform.now()) + TURN_MS
-    for (let task = this.#pick(level); task >= 0; task = this.#pick(level)) {
-      this.#run(task)
-      this.#level = level
-      if (level === IDLE_LEVEL && this.#clock >= until) {
-        this.#setState(SCHED.idle)
-        cpu.setThreadFlags(TIF.NEED_RESCHED)
-        break
+    const until = (this.execution.clock = cpu.platform.now()) + TURN_MS
+    this.#next = this.#pick(level)
+    while (this.#next >= 0) {
+      if (this.#guard !== undefined && this.#isAbortable(this.#next)) {
+        this.#drainGuarded(this.#guard, level, until)
+      } else {
+        this.#drain(level, until, false)
       }
     }
     cpu.localIrqEnable()
+  }
+
+  /** What can be aborted runs in a guard, and what follows it too: a guard costs more than a task. */
+  #drainGuarded(guard: TaskGuard, level: number, until: number): void {
+    const { depth } = this.execution
+    guard.run(
+      () => this.#drain(level, until, true),
+      ({ isSafe }) => {
+        this.execution.aborted(depth, isSafe)
+        this.#leave(level, until)
+      },
+    )
+  }
+
+  #drain(level: number, until: number, guarded: boolean): void {
+    while (this.#next >= 0) {
+      const task = this.#next
+      if (!guarded && this.#isAbortable(task)) {
+        if (this.#guard !== undefined) return
+        this.#awaitGuard(task)
+      } else {
+        this.#next = -1
+        this.#run(task)
+      }
+      this.#leave(level, until)
+    }
+  }
+
+  /** A task has ended, or was put aside: what is next on this level? */
+  #leave(level: number, until: number): void {
+    this.#level = level
+    if (level === IDLE_LEVEL && this.execution.clock >= until) {
+      this.#next = -1
+      this.#setState(SCHED.idle)
+      this.#kernel.cpu.setThreadFlags(TIF.NEED_RESCHED)
+    } else {
+      this.#next = this.#pick(level)
+    }
+  }
+
+  #run(task: number): void {
+    const flags = this.#tasks.flags(task)
+    this.#level = priorityOf(flags)
+    this.#setState(SCHED.running + this.#level)
+    const guard = this.#guard
+    // Whoever is in front of a task that may be aborted must be known: it is not meant.
+    if (guard === undefined || (this.execution.depth === 0 && !this.#isAbortable(task))) {
+      this.execution.run(task)
+      return
+    }
+    guard.enter(taskNumber(task, flags))
+    this.execution.run(task)
+    guard.leave()
+  }
+
+  /** Whether it runs in a guard. Not below a forced entry: guards are the inspector's, and so is that. */
+  #isAbortable(task: number): boolean {
+    if (this.#isGuardless || this.#kernel.cpu.core.isForced) return false
+    const control = this.#tasks.words[this.#tasks.at(task) + TASK_SLOT.control]!
+    return (control & TASK_CONTROL.abortable) !== 0
+  }
+
+  /** The first that can be aborted has the guard loaded, and waits for it. */
+  #awaitGuard(task: number): void {
+    this.#unguarded.push(task)
+    if (this.#guardIsLoading) return
+    this.#guardIsLoading = true
+    const goOn = (): void => {
+      for (const waiting of this.#unguarded.splice(0)) {
+        this.#yielded[priorityOf(this.#tasks.flags(waiting))]!.push(waiting)
+      }
+      this.#kernel.rescheduler.kick(this.#id)
+      this.#kernel.idle.leave()
+    }
+    this.#kernel.sched.guardTasks().then(
+      (guard) => {
+        this.#guard = guard
+        goOn()
+      },
+      (error: unknown) => {
+        this.#isGuardless = true
+        this.#kernel.cpu.platform.warn(`interprocessor: tasks cannot be aborted: ${String(error)}`)
+        goOn()
+      },
+    )
   }
 
   /**
@@ -127,17 +222,30 @@ export class Scheduler {
    * reads CPU.schedState (TaskBook). So either is seen by the other.
    */
   #pick(level: number): number {
-    const own = this.#id
     for (let priority = PRIORITY_COUNT - 1; priority > level; priority--) {
-      const task = this.#queues.take(own, priority, false, this.#claim)
+      const task = this.#takeOwn(priority)
       if (task >= 0) return task
     }
     this.#setState(level === IDLE_LEVEL ? SCHED.idle : SCHED.running + level)
+    if (!this.#isOpen) return -1
     for (let priority = PRIORITY_COUNT - 1; priority > level; priority--) {
-      const task = this.#queues.take(own, priority, true, this.#claim)
+      const task = this.#queues.take(this.#id, priority, true, this.#claim)
       if (task >= 0) return task
     }
     return level === IDLE_LEVEL ? this.#steal() : -1
+  }
+
+  /** Generators that have yielded and tasks that have not begun take turns. */
+  #takeOwn(priority: number): number {
+    const yielded = this.#yielded[priority]!
+    if (yielded.length === 0 || this.#kernel.cpu.core.isForced) return this.#takeNew(priority)
+    const yieldedFirst = (this.#yieldedFirst[priority] = !this.#yieldedFirst[priority])
+    const task = yieldedFirst ? -1 : this.#takeNew(priority)
+    return task >= 0 ? task : yielded.shift()!
+  }
+
+  #takeNew(priority: number): number {
+    return this.#isOpen ? this.#queues.take(this.#id, priority, false, this.#claim) : -1
   }
 
   /** Takes a task from another CPU's queue, the most urgent first. */
@@ -159,7 +267,7 @@ export class Scheduler {
       const flags = tasks.flags(task)
       switch (taskState(flags)) {
         case TASK_STATE.queued:
-          if (!tasks.mayRun(task, flags, this.#id)) return 'not mine'
+          if (!tasks.mayRun(task, flags, this.#id) || !this.#mayRunHere(task)) return 'not mine'
           // Publishes to whoever buries us that it went down with us.
           if (tasks.change(task, flags, movedTo(flags, TASK_STATE.running, this.#id))) {
             return 'claimed'
@@ -168,7 +276,7 @@ export class Scheduler {
         case TASK_STATE.cancelled:
           // Its slot goes home.
           if (tasks.change(task, flags, movedTo(flags, TASK_STATE.done, this.#id))) {
-            this.#announce(task)
+            this.execution.announce(task)
             return 'over'
           }
           break
@@ -178,120 +286,23 @@ export class Scheduler {
     }
   }
 
-  /** Runs a claimed task up to its end or its first await. Interrupts are off, but for the task itself. */
-  #run(task: number): void {
-    const tasks = this.#tasks
-    const { cpu, functions } = this.#kernel
-    const { words } = tasks
-    const at = tasks.at(task)
-    const level = priorityOf(words[at + TASK_SLOT.flags]!)
-    const low = words[at + TASK_SLOT.function]!
-    const high = words[at + TASK_SLOT.function + 1]!
-    tasks.times[(at + TASK_SLOT.times) / 2 + 1] = this.#clock
-    const record = functions.find(low, high)
-    if (record === undefined) {
-      return this.#complete(task, TASK_STATUS.unknownFunction, undefined)
-    }
-    let info: unknown
-    try {
-      info = this.#values.takeInfo(task)
-    } catch (error) {
-      return this.#complete(task, TASK_STATUS.lost, error)
-    }
-    words[this.#page + CPU.currentFunction] = low
-    words[this.#page + CPU.currentFunction + 1] = high
-    this.#level = level
-    this.#setState(SCHED.running + level)
-    cpu.localIrqEnable()
-    let result: unknown
-    let status: number = TASK_STATUS.returned
-    try {
-      result = runSharedFunction(record.run, info)
-    } catch (error) {
-      status = TASK_STATUS.threw
-      result = error
-    }
-    cpu.localIrqDisable()
-    this.#clock = cpu.platform.now()
-    if (status === TASK_STATUS.returned && isThenable(result)) this.#await(task, result, record)
-    else this.#complete(task, status, result)
-  }
-
-  /** An asynchronous task goes on by its event loop, among others. */
-  #await(task: number, result: PromiseLike<unknown>, _record: FunctionRecord): void {
-    this.#pending++
-    result.then(
-      (value) => this.#settle(task, TASK_STATUS.returned, value),
-      (error: unknown) => this.#settle(task, TASK_STATUS.threw, error),
-    )
-  }
-
-  #settle(task: number, status: number, value: unknown): void {
-    const { cpu } = this.#kernel
-    this.#pending--
-    const flags = cpu.localIrqSave()
-    this.#clock = cpu.platform.now()
-    this.#complete(task, status, value)
-    cpu.localIrqRestore(flags)
-  }
-
-  /**
-   * Writes how a task ended, and tells its submitter. The status and the payload were written before: the
-   * compare-and-swap publishes them to whoever loads `done` (TaskBook.takeCompletions).
-   */
-  #complete(task: number, status: number, value: unknown): void {
-    const tasks = this.#tasks
-    if (this.#kernel.cpu.isBuried) return
-    const at = tasks.at(task)
-    tasks.times[(at + TASK_SLOT.times) / 2 + 2] = this.#clock
-    this.#answer(task, at, status, value)
-    for (;;) {
-      const flags = tasks.flags(task)
-      // Buried by mistake, or by another of this thread's last acts.
-      if (taskState(flags) !== TASK_STATE.running || cpuOf(flags) !== this.#id) return
-      if (tasks.change(task, flags, movedTo(flags, TASK_STATE.done, this.#id))) break
-    }
-    this.#announce(task)
-  }
-
-  #answer(task: number, at: number, status: number, value: unknown): void {
+  /** Below a forced entry, in the middle of other JavaScript, only what its author has declared safe. */
+  #mayRunHere(task: number): boolean {
+    if (!this.#kernel.cpu.core.isForced) return true
     const { words } = this.#tasks
-    words[at + TASK_SLOT.status] = status
-    if (status === TASK_STATUS.returned) {
-      try {
-        return this.#values.putResult(task, value)
-      } catch (error) {
-        words[at + TASK_SLOT.status] = TASK_STATUS.uncloneable
-        value = error
-      }
+    const at = this.#tasks.at(task) + TASK_SLOT.function
+    return this.#kernel.functions.find(words[at]!, words[at + 1]!)?.interruptSafe === true
+  }
+
+  /** Whether a forced entry would find something that may run there: the most urgent decides. */
+  #isSafe(): boolean {
+    for (let priority = PRIORITY_COUNT - 1; priority > this.#level; priority--) {
+      const task = this.#queues.first(this.#id, priority)
+      if (task < 0) continue
+      const { words } = this.#tasks
+      const at = this.#tasks.at(task) + TASK_SLOT.function
+      return this.#kernel.functions.find(words[at]!, words[at + 1]!)?.interruptSafe === true
     }
-    const { platform } = this.#kernel.cpu
-    const description =
-      value === undefined && status === TASK_STATUS.unknownFunction
-        ? undefined
-        : describeError(value, (field) => platform.isCloneable(field))
-    try {
-      this.#values.putResult(task, description)
-    } catch {
-      // The submitter's thread is gone, and its port with it: nobody will read this.
-      this.#values.putResult(task, undefined)
-    }
-  }
-
-  /** The first on the list tells its owner; whoever finds one on it relies on that. */
-  #announce(task: number): void {
-    const source = this.#tasks.sourceOf(task)
-    if (pushTask(this.#tasks, source, task) !== 'first') return
-    this.#kernel.cpu.descriptors[source]!.attend(ATTENTION.tasks)
-  }
-
-  /** How many asynchronous tasks have begun here and not ended. */
-  get pending(): number {
-    return this.#pending
-  }
-
-  /** Whether this CPU takes tasks. */
-  get isOpen(): boolean {
-    return this.#isOpen && load(this.#tasks.words, this.#page + CPU.schedState) !== SCHED.closed
+    return false
   }
 }

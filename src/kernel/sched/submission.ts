@@ -1,7 +1,10 @@
 /** A task as its submitter keeps it, and who hears how it ends. */
 
+import type { BagMember } from '../../base/bag.ts'
 import { CpuMask } from '../../base/cpu-mask.ts'
+import type { Overdue } from '../escalation.ts'
 import type { FunctionRecord } from '../functions.ts'
+import type { SuspendedWait } from '../suspended-wait.ts'
 
 /** Who submitted a task. Called in interrupt context: promises are settled, nothing else is run. */
 export interface TaskOwner {
@@ -14,7 +17,9 @@ export interface TaskOwner {
 }
 
 /** One task, from its submission to its end. */
-export class Task {
+export class Task implements BagMember {
+  /** Its place among those of its owner. */
+  place = -1
   readonly owner: TaskOwner
   readonly record: FunctionRecord
   readonly info: unknown
@@ -22,6 +27,18 @@ export class Task {
   /** The CPUs that may run it; undefined: all that take tasks, but the boot CPU. */
   readonly mask: CpuMask | undefined
   readonly transfer: readonly unknown[]
+  /** Whether it can be asked to end. */
+  isAbortable = false
+  /** Whether its owner has kept it back yet. */
+  isHeld = false
+  /** Told what it reports of itself. */
+  onReport: ((value: unknown) => void) | undefined
+  /** Ends when it does: its deadline, its signal. */
+  watch: SuspendedWait | undefined
+  /** Ends when it does: entered by force, if its CPU does not come to it. */
+  overdue: Overdue | undefined
+  /** Why it shall end, if it shall. */
+  cancelled: { readonly reason: unknown; readonly timedOut: boolean } | undefined
   resolve!: (value: unknown) => void
   reject!: (error: unknown) => void
   /** Its slot, or -1 while it waits for one and when it has ended. */

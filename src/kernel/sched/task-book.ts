@@ -4,17 +4,26 @@
  */
 
 import { MASK_WORDS } from '../../base/cpu-mask.ts'
-import { IpiError } from '../../base/errors.ts'
 import { CPU, CPU_STATE, PRIORITY_COUNT, SCHED, TASK_SLOT } from '../../hardware/layout.ts'
 import { store } from '../../hardware/memory.ts'
 import type { Timer } from '../../hardware/platform.ts'
 import type { Kernel } from '../kernel.ts'
-import { Placement } from './placement.ts'
+import { noCpu, Placement } from './placement.ts'
+import { Reports } from './reports.ts'
 import { RunQueues } from './run-queue.ts'
 import { TaskLine, type Task } from './submission.ts'
+import { askTaskToEnd, type RunningAt } from './task-control.ts'
 import { takeTasks, tasksOldestFirst } from './task-list.ts'
 import { TaskValues } from './task-values.ts'
-import { cpuOf, movedTo, priorityOf, TASK_FLAG, TASK_STATE, TaskMemory, taskState } from './task.ts'
+import {
+  cpuOf,
+  movedTo,
+  TASK_CONTROL,
+  TASK_FLAG,
+  TASK_STATE,
+  TaskMemory,
+  taskState,
+} from './task.ts'
 
 /** The part of the slots, as a divisor, that is kept for what is more urgent than `normal`. */
 const RESERVE = 8
@@ -41,6 +50,7 @@ export class TaskBook {
   /** How many have been submitted and not settled. */
   #open = 0
   #retry: Timer | undefined
+  readonly #reports: Reports
 
   constructor(kernel: Kernel) {
     const { memory, id } = kernel.cpu
@@ -51,6 +61,7 @@ export class TaskBook {
     this.#first = this.#tasks.firstOf(id)
     this.#out = Array.from({ length: memory.taskCount }, () => undefined)
     this.#placement = new Placement(memory)
+    this.#reports = new Reports(memory, this.#values)
     this.#reserve = Math.floor(memory.taskCount / RESERVE)
     for (let i = memory.taskCount - 1; i >= 0; i--) this.#inherit(this.#first + i)
     this.#closeTaken()
@@ -125,7 +136,8 @@ export class TaskBook {
     words[at + TASK_SLOT.function] = record.id.low
     words[at + TASK_SLOT.function + 1] = record.id.high
     words[at + TASK_SLOT.ticket] = this.#ticket = (this.#ticket + 1) | 0
-    words[at + TASK_SLOT.control] = 0
+    if (task.onReport !== undefined) this.#reports.expect(this.#ticket, task.onReport)
+    words[at + TASK_SLOT.control] = task.isAbortable ? TASK_CONTROL.abortable : 0
     tasks.times[(at + TASK_SLOT.times) / 2] = task.submittedAt
     let affine = mask
     if (!this.#values.encode(id, task.info) || task.transfer.length > 0) {
@@ -190,6 +202,9 @@ export class TaskBook {
   }
 
   #forget(task: Task): void {
+    if (task.onReport !== undefined) {
+      this.#reports.forget(this.#tasks.words[this.#tasks.at(task.id) + TASK_SLOT.ticket]!)
+    }
     this.#out[task.id - this.#first] = undefined
     this.#placement.remove(task.cpu)
     task.id = -1
@@ -209,6 +224,8 @@ export class TaskBook {
     const { id } = this.#kernel.cpu
     // Noted before anything else is called: if this thread ends here, its next life goes on.
     words[memory.cpuPage(id) + CPU.tasksTaken] = takeTasks(this.#tasks, id)
+    // What a task reports is sent before its end is announced, so it is here before that.
+    this.#reports.take()
     this.#closeTaken()
     this.#handOver()
     if (this.#open > 0) this.#kernel.idle.expectAnswer()
@@ -267,6 +284,8 @@ export class TaskBook {
 
   #end(task: Task): void {
     task.isOver = true
+    if (task.watch !== undefined) task.watch.resume()
+    if (task.overdue !== undefined) this.#kernel.escalation.forget(task.overdue)
     if (--this.#open === 0) this.#kernel.waits.release()
   }
 
@@ -302,6 +321,23 @@ export class TaskBook {
       this.#end(task)
       return true
     }
+  }
+
+  /** Asks a running task to end; see task-control.ts. */
+  askToEnd(task: Task): RunningAt | undefined {
+    return askTaskToEnd(this.#kernel, this.#tasks, task)
+  }
+
+  /** Waits no longer for a task that does not end. Its slot comes home when it does. */
+  abandon(task: Task): void {
+    if (task.isOver) return
+    this.#forget(task)
+    this.#end(task)
+  }
+
+  /** Whether nobody has begun a task. */
+  isWaiting(task: Task): boolean {
+    return task.id < 0 ? !task.isOver : taskState(this.#tasks.flags(task.id)) === TASK_STATE.queued
   }
 
   /** Run queues were opened or closed, or somebody was buried: looks after everything that is out. */
@@ -352,20 +388,4 @@ export class TaskBook {
     if (!this.#takeBack(task)) return
     this.#waiting[task.priority]!.push(task)
   }
-
-  /** The priority of a task that is out, as shared memory has it. */
-  priorityOf(task: Task): number {
-    return task.id < 0 ? task.priority : priorityOf(this.#tasks.flags(task.id))
-  }
-}
-
-function noCpu({ mask, record }: Task): IpiError {
-  const cpus = mask === undefined ? [] : [...mask]
-  return new IpiError(
-    'IPI_NO_CPU',
-    mask === undefined
-      ? `"${record.name}" cannot run: no CPU but the main thread's is up; boot({ cpus: 2 }) or cpuUp()`
-      : `"${record.name}" may run on CPU ${cpus.join(', ')} only, and none of them is up`,
-    { cpus, functionName: record.name },
-  )
 }

@@ -83,6 +83,17 @@ export class TaskValues {
     this.#values.send(this.#tasks.sourceOf(task), 'taskResult', ticket, value, transfer)
   }
 
+  /** Executor: sends a report of its progress. Throws `IPI_UNCLONEABLE`. */
+  sendReport(task: number, value: unknown): void {
+    const ticket = this.#tasks.words[this.#tasks.at(task) + TASK_SLOT.ticket]!
+    this.#values.send(this.#tasks.sourceOf(task), 'taskReport', ticket, value)
+  }
+
+  /** Submitter: takes the reports that a CPU has sent. */
+  takeReports(peer: number, each: (ticket: number, value: unknown) => void): void {
+    this.#values.takeProgress(peer, each)
+  }
+
   /** Submitter: takes the result. Throws if it went down with its executor. */
   takeResult(task: number, flags: number): unknown {
     return this.#take(task, cpuOf(flags), 'taskResult')

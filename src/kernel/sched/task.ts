@@ -53,6 +53,16 @@ export const TASK_FLAG = {
   sequenceShift: 16,
 } as const
 
+/** Bits of TASK_SLOT.control. */
+export const TASK_CONTROL = {
+  /** Its submitter may want it to end before its time. */
+  abortable: 1,
+  /** It has asked for itself, so it may know how to end when it shall. */
+  cooperative: 2,
+  /** It shall end. */
+  cancel: 4,
+} as const
+
 /** How a task ended: TASK_SLOT.status. */
 export const TASK_STATUS = {
   returned: 0,
@@ -61,8 +71,12 @@ export const TASK_STATUS = {
   uncloneable: 3,
   /** Its argument went down with the CPU that it was sent to. */
   lost: 4,
-  /** It was cancelled, and ended because of that. */
+  /** It was asked to end, and has. */
   cancelled: 5,
+  /** It was aborted in its own code … */
+  aborted: 6,
+  /** … and in the middle of the environment's: the thread should be replaced soon. */
+  unsafe: 7,
 } as const
 
 /** TASK_SLOT.payloadBytes of a value that travels by port. */
@@ -159,4 +173,9 @@ export function cpuOf(flags: number): number {
 /** The same flags with another state, at another CPU. */
 export function movedTo(flags: number, state: number, cpu: number): number {
   return (flags & ~(TASK_FLAG.stateMask | TASK_FLAG.cpuMask)) | state | (cpu << TASK_FLAG.cpuShift)
+}
+
+/** A number by which an abort knows a task: no other task of its CPU has had it lately. */
+export function taskNumber(task: number, flags: number): number {
+  return ((((flags >>> TASK_FLAG.sequenceShift) & 0x3ff) << 18) | task) + 1
 }

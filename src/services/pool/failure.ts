@@ -5,6 +5,36 @@ import type { Task } from '../../kernel/sched/submission.ts'
 import { TASK_STATUS } from '../../kernel/sched/task.ts'
 import { rebuildError, type ErrorDescription } from '../../kernel/remote-error.ts'
 
+/**
+ * How a task came to its end that was cancelled. `queued`: nobody had begun it. `soft`: it was asked and
+ * has ended, its `finally` run. `aborted`, `unsafe`: it was aborted, no `finally` run; `unsafe` in code of
+ * the environment, and its thread is replaced. `replaced`: it ended with its thread. `abandoned`: it is
+ * asynchronous and goes on, and nobody waits for it.
+ */
+export type CancelOutcome = 'queued' | 'soft' | 'aborted' | 'unsafe' | 'replaced' | 'abandoned'
+
+/** The error of a task that was cancelled; `cause` is why. */
+export class TaskCancelledError extends IpiError {
+  override readonly name: string
+  declare readonly outcome: CancelOutcome
+
+  /** @internal */
+  constructor({ record, cancelled, ranOn }: Task, outcome: CancelOutcome) {
+    const timedOut = cancelled?.timedOut === true
+    super(
+      timedOut ? 'IPI_TIMEOUT' : 'IPI_ABORTED',
+      `"${record.name}" was cancelled${timedOut ? ': its time was over' : ''} (${outcome})`,
+      {
+        functionName: record.name,
+        outcome,
+        ...(ranOn < 0 ? {} : { cpu: ranOn }),
+        ...(timedOut ? {} : { cause: cancelled?.reason }),
+      },
+    )
+    this.name = timedOut ? 'TimeoutError' : 'AbortError'
+  }
+}
+
 /** A failure on its way to the promise of its caller, where the error is made. */
 export class TaskFailure {
   readonly #task: Task
@@ -21,6 +51,9 @@ export class TaskFailure {
   rebuild(): unknown {
     const { status, ranOn: cpu, record } = this.#task
     const facts = { cpu, functionName: record.name }
+    if (this.#task.cancelled !== undefined) {
+      return new TaskCancelledError(this.#task, OUTCOMES.get(status) ?? 'soft')
+    }
     switch (status) {
       case TASK_STATUS.unknownFunction:
         return new IpiError(
@@ -48,7 +81,34 @@ export class TaskFailure {
   }
 }
 
+const OUTCOMES: ReadonlyMap<number, CancelOutcome> = new Map([
+  [TASK_STATUS.aborted, 'aborted'],
+  [TASK_STATUS.unsafe, 'unsafe'],
+])
+
 /** A promise's reaction: throws what the failure was, with this job's stack. */
 export function rebuildTaskError(reason: unknown): never {
   throw reason instanceof TaskFailure ? reason.rebuild() : reason
+}
+
+/** A pool that is closed. */
+export function closedError(): IpiError {
+  return new IpiError('IPI_POOL_CLOSED', 'the pool was closed; create another')
+}
+
+/** A queue that is full. */
+export function fullError(maxQueue: number): IpiError {
+  return new IpiError(
+    'IPI_QUEUE_FULL',
+    `${maxQueue} tasks wait already; wait for the event "drain", raise maxQueue, or set whenFull: 'wait'`,
+  )
+}
+
+/** A CPU that is gone. */
+export function diedError({ record }: Task, cpu: number): IpiError {
+  return new IpiError(
+    'IPI_CPU_DIED',
+    `the thread of CPU ${cpu} ended while it ran "${record.name}"`,
+    { cpu, functionName: record.name },
+  )
 }
