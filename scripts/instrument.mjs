@@ -485,8 +485,10 @@ function renderDeclaration(node, module, context) {
   const holder = `$d${node.start}`
   const parts = pattern.properties.map(({ key, value }) => {
     const name = nameOf(key)
-    const target = module.source.slice(value.start, value.end)
-    return `${target} = ${names.getters.has(name) ? read(holder, name, context) : `${holder}.${name}`}`
+    const given = names.getters.has(name) ? read(holder, name, context) : `${holder}.${name}`
+    const text = (part) => module.source.slice(part.start, part.end)
+    if (value.type !== 'AssignmentPattern') return `${text(value)} = ${given}`
+    return `${text(value.left)} = ($t = ${given}) === undefined ? ${render(value.right, module, context)} : $t`
   })
   return `const ${holder} = ${render(init, module, context)}, ${parts.join(', ')};`
 }

@@ -14,7 +14,9 @@ export class Placement {
   readonly #pages: readonly number[]
   /** How many of its tasks are out with each CPU, as far as is known: they were pushed there. */
   readonly #load: Int32Array
-  /** Where the search begins the next time. */
+  /** Those whose queues were open when one last looked; each is looked at again. */
+  #open: readonly number[] = []
+  /** Where in them the search begins the next time. */
   #turn = 0
 
   constructor(memory: MachineMemory) {
@@ -38,14 +40,15 @@ export class Placement {
    * may miss one that has opened its queue a moment ago.
    */
   choose(mask: CpuMask | undefined, sure: boolean): number {
+    if (sure) this.refresh()
     const { words } = this.#memory
-    const count = this.#pages.length
+    const open = this.#open
     let best = -1
     let least = Infinity
-    for (let i = 0, cpu = this.#turn; i < count; i++) {
-      if (++cpu >= count) cpu = 0
-      const at = this.#pages[cpu]! + CPU.schedState
-      const state = sure ? load(words, at) : words[at]!
+    for (let i = 0; i < open.length; i++) {
+      if (++this.#turn >= open.length) this.#turn = 0
+      const cpu = open[this.#turn]!
+      const state = words[this.#pages[cpu]! + CPU.schedState]!
       if (state === SCHED.closed) continue
       if (mask === undefined ? cpu === BOOT_CPU : !mask.has(cpu)) continue
       // One that runs something has at least that before ours.
@@ -55,8 +58,14 @@ export class Placement {
       least = ahead
       if (ahead === 0) break
     }
-    if (best >= 0) this.#turn = best
     return best
+  }
+
+  /** Run queues were opened or closed: looks which are open now. */
+  refresh(): void {
+    const isOpen = (cpu: number): boolean =>
+      load(this.#memory.words, this.#pages[cpu]! + CPU.schedState) !== SCHED.closed
+    this.#open = this.#pages.map((_, cpu) => cpu).filter(isOpen)
   }
 
   /** Whether a CPU that may run such a task has a thread, and so may open its queue yet. */

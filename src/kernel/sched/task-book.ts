@@ -342,6 +342,7 @@ export class TaskBook {
 
   /** Run queues were opened or closed, or somebody was buried: looks after everything that is out. */
   sweep(): void {
+    this.#placement.refresh()
     this.takeCompletions()
     const flags = this.#kernel.cpu.localIrqSave()
     for (let i = 0; i < this.#out.length; i++) this.#lookAfter(this.#first + i)
