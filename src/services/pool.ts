@@ -17,7 +17,7 @@ import { CALL_MODULE, OPEN_RUN_QUEUE } from '../kernel/sched.ts'
 import { Task, TaskLine, type TaskOwner } from '../kernel/sched/submission.ts'
 import { TaskBook } from '../kernel/sched/task-book.ts'
 import type { TaskResult } from '../kernel/sched/task-values.ts'
-import { PRIORITIES, TASK_STATUS } from '../kernel/sched/task.ts'
+import { PRIORITIES, TASK_CONTROL, TASK_STATUS } from '../kernel/sched/task.ts'
 import { Cancellation } from './pool/cancellation.ts'
 import {
   closedError,
@@ -31,6 +31,7 @@ import { PoolHistogram } from './pool/histogram.ts'
 import { pooledModule, type PooledModule } from './pool/module.ts'
 import {
   checkAffinity,
+  checkConcurrency,
   checkCpus,
   checkNumber,
   checkPriority,
@@ -74,6 +75,8 @@ export class Pool implements TaskOwner {
   readonly #mask: CpuMask | undefined
   readonly #maxQueue: number
   readonly #waitsWhenFull: boolean
+  /** How many may have begun on a CPU at once; 0: any number. */
+  readonly #limit: number
   readonly #recordTiming: boolean
   readonly #cancellation: Cancellation
   readonly #warmth: Warmth
@@ -99,6 +102,7 @@ export class Pool implements TaskOwner {
     this.#kernel = kernel
     this.#mask = options.cpus === undefined ? undefined : checkCpus(kernel, options.cpus)
     this.#maxQueue = checkNumber('maxQueue', options.maxQueue ?? Infinity)
+    this.#limit = checkConcurrency(options.concurrency)
     this.#waitsWhenFull = options.whenFull === 'wait'
     this.#recordTiming = options.recordTiming !== false
     this.#events = new Events((event, error) =>
@@ -199,6 +203,7 @@ export class Pool implements TaskOwner {
   #submit(task: Task, options: RunOptions | undefined): void {
     const mustWait = this.#maxQueue !== Infinity && (!this.#gate.isEmpty || this.#isFull())
     this.#open.add(task)
+    task.control = this.#limit << TASK_CONTROL.limitShift
     if (options !== undefined) this.#watch(task, options)
     if (task.isOver) return
     if (mustWait) {
@@ -381,7 +386,6 @@ export class Pool implements TaskOwner {
 
   #cancelAll(): void {
     for (const task of this.#open) {
-      task.isAbortable = true
       void this.#cancellation.cancel(task, closedError(), false)
     }
   }

@@ -495,8 +495,8 @@ export const MUTANTS: readonly Mutant[] = [
   ]),
   mutant('says that it is idle after it has looked for tasks', 'goes idle while tasks come', [
     'kernel/sched/scheduler.js',
-    'this.#setState(level === IDLE_LEVEL ? SCHED.idle : SCHED.running + level);\n        for (let priority = PRIORITY_COUNT - 1; priority > level; priority--) {\n            const task = this.#queues.take(own, priority, true, this.#claim);\n            if (task >= 0)\n                return task;\n        }',
-    'for (let priority = PRIORITY_COUNT - 1; priority > level; priority--) {\n            const task = this.#queues.take(own, priority, true, this.#claim);\n            if (task >= 0)\n                return task;\n        }\n        this.#setState(level === IDLE_LEVEL ? SCHED.idle : SCHED.running + level);',
+    'this.#setState(level === IDLE_LEVEL ? SCHED.idle : SCHED.running + level);\n        if (!this.#isOpen)\n            return -1;\n        for (let priority = PRIORITY_COUNT - 1; priority > level; priority--) {\n            const task = this.#queues.take(this.#id, priority, true, this.#claim);\n            if (task >= 0)\n                return task;\n        }',
+    'for (let priority = PRIORITY_COUNT - 1; priority > level; priority--) {\n            const task = this.#queues.take(this.#id, priority, true, this.#claim);\n            if (task >= 0)\n                return task;\n        }\n        this.#setState(level === IDLE_LEVEL ? SCHED.idle : SCHED.running + level);',
   ]),
   mutant('forgets those who wait for a slot', 'more tasks come than there are slots', [
     'kernel/sched/task-book.js',

@@ -8,6 +8,7 @@ import { withPool } from '../support/pool-harness.ts'
 import {
   begun,
   blocks,
+  burns,
   cools,
   dies,
   echo,
@@ -221,5 +222,42 @@ test('a thousand rounds with deaths leave no task behind', async () => {
       const lost = [1, 2].find((cpu) => !machine.onlineMask.has(cpu))
       if (lost !== undefined) await machine.cpuUp(lost)
     }
+  })
+})
+
+test('as many asynchronous tasks run on a CPU as may, and what is urgent does not wait', async () => {
+  await withPool(
+    2,
+    async (pool) => {
+      const words = [makeWords(), makeWords()] as const
+      const first = pool.run(lasts, words[0])
+      await begun(words[0])
+      const second = pool.run(lasts, words[1])
+      assert.equal(await pool.run(where, undefined, { priority: 'high' }), 1)
+      assert.equal(words[1][0], 0, 'it waits for the first')
+      release(words[0])
+      await first
+      await begun(words[1])
+      release(words[1])
+      assert.equal(await second, 1)
+    },
+    { concurrency: 1 },
+  )
+})
+
+test('nothing starves: what has waited for long comes between what is urgent', async () => {
+  await withPool(2, async (pool) => {
+    const blocked = makeWords()
+    const blocker = pool.run(blocks, blocked, { priority: 'realtime' })
+    await begun(blocked)
+    let isOver = false
+    const weak = pool.run(where, undefined, { priority: 'idle' }).then(() => (isOver = true))
+    // There is always something urgent, until the other has run.
+    const urge = async (): Promise<void> => {
+      while (!isOver) await pool.run(burns, 1, { priority: 'realtime' })
+    }
+    const urgent = Array.from({ length: 64 }, urge)
+    release(blocked)
+    await Promise.all([weak, blocker, ...urgent])
   })
 })

@@ -120,6 +120,11 @@ export const lasts = sharedFunction('pool.lasts', async (words: Words) => {
   return thisMachine().cpu.id
 })
 
+/** Keeps its CPU busy for so many milliseconds. */
+export const burns = sharedFunction('pool.burns', (ms: number): void => {
+  for (const until = performance.now() + ms; performance.now() < until;);
+})
+
 /** Yields so many times, noting each; ends with how many. */
 export const yields = sharedFunction(
   'pool.yields',

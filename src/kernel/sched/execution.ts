@@ -14,6 +14,7 @@ import type { TaskValues } from './task-values.ts'
 import {
   cpuOf,
   movedTo,
+  PRIORITIES,
   priorityOf,
   TASK_CONTROL,
   TASK_STATE,
@@ -33,8 +34,11 @@ export class Execution {
   readonly #running = new Map<number, RunningTask>()
   /** The tasks on the stack, the innermost last. */
   readonly #stack: number[] = []
-  /** Asynchronous tasks that have begun and not ended. */
+  /** Asynchronous tasks that have begun and not ended, by priority, and of all. */
+  readonly #begun: number[] = PRIORITIES.map(() => 0)
   #pending = 0
+  /** A task waits until one of them has ended. */
+  isHeldBack = false
   /** When the last task ended, on the platform's clock: the next begins then. */
   clock = 0
   /** A generator has yielded: it goes on when its turn comes. */
@@ -49,6 +53,11 @@ export class Execution {
   /** How many have begun here and are not on the stack: asynchronous ones, and those that have yielded. */
   get pending(): number {
     return this.#pending + this.#generators.size
+  }
+
+  /** How many of at least this priority have begun, and are neither ended nor on the stack. */
+  begunFrom(priority: number): number {
+    return this.#begun.reduce((sum, count, each) => (each < priority ? sum : sum + count), 0)
   }
 
   /** How many asynchronous tasks have begun and not ended. */
@@ -138,6 +147,7 @@ export class Execution {
   /** An asynchronous task goes on by its event loop, among others. */
   #await(task: number, result: PromiseLike<unknown>): void {
     this.#pending++
+    this.#begun[priorityOf(this.#tasks.flags(task))]!++
     result.then(
       (value) => this.#settle(task, TASK_STATUS.returned, value),
       (error: unknown) => this.#settle(task, TASK_STATUS.threw, error),
@@ -147,10 +157,15 @@ export class Execution {
   #settle(task: number, status: number, value: unknown): void {
     const { cpu } = this.#kernel
     this.#pending--
+    this.#begun[priorityOf(this.#tasks.flags(task))]!--
     const flags = cpu.localIrqSave()
     this.clock = cpu.platform.now()
     this.complete(task, status, value)
     cpu.localIrqRestore(flags)
+    if (!this.isHeldBack) return
+    this.isHeldBack = false
+    this.#kernel.rescheduler.kick(cpu.id)
+    this.#kernel.idle.leave()
   }
 
   /** A generator goes on to its next yield, or is led to its end if it shall end. */
@@ -257,6 +272,16 @@ export class Execution {
     } finally {
       cpu.localIrqRestore(flags)
     }
+  }
+
+  /** A task that was given up before anybody had begun it: its slot goes home. */
+  drop(task: number): void {
+    try {
+      this.#values.takeInfo(task)
+    } catch {
+      // It went down with its sender, or was for another: there is nothing left to drop.
+    }
+    this.announce(task)
   }
 
   /** The first on the list tells its owner; whoever finds one on it relies on that. */

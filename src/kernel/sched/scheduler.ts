@@ -25,6 +25,9 @@ import {
 
 /** How long tasks that follow each other keep the event loop of a CPU from turning. */
 const TURN_MS = 10
+/** What has waited so long for each level above its own comes before its turn, one of so many picks. */
+const AGE_MS = 1000
+const AGE_MASK = 15
 /** Nothing runs: what is on the level of the idle loop. */
 const IDLE_LEVEL = -1
 
@@ -50,6 +53,7 @@ export class Scheduler {
   /** What tasks that can be aborted run in; made when there is one. */
   #guard: TaskGuard | undefined
   #guardIsLoading = false
+  #picks = 0
   /** There is none to be had. */
   #isGuardless = false
   /** Claimed tasks that wait for the guard. */
@@ -222,6 +226,10 @@ export class Scheduler {
    * reads CPU.schedState (TaskBook). So either is seen by the other.
    */
   #pick(level: number): number {
+    if (level === IDLE_LEVEL && (++this.#picks & AGE_MASK) === 0) {
+      const task = this.#takeAged()
+      if (task >= 0) return task
+    }
     for (let priority = PRIORITY_COUNT - 1; priority > level; priority--) {
       const task = this.#takeOwn(priority)
       if (task >= 0) return task
@@ -233,6 +241,18 @@ export class Scheduler {
       if (task >= 0) return task
     }
     return level === IDLE_LEVEL ? this.#steal() : -1
+  }
+
+  /** What has waited long enough is as urgent as anything: nothing starves. */
+  #takeAged(): number {
+    for (let priority = 0; priority < PRIORITY_COUNT - 1; priority++) {
+      const task = this.#queues.first(this.#id, priority)
+      if (task < 0) continue
+      const submittedAt = this.#tasks.times[(this.#tasks.at(task) + TASK_SLOT.times) / 2]!
+      const ageMs = AGE_MS * (PRIORITY_COUNT - 1 - priority)
+      if (this.execution.clock - submittedAt > ageMs) return this.#takeNew(priority)
+    }
+    return -1
   }
 
   /** Generators that have yielded and tasks that have not begun take turns. */
@@ -268,15 +288,18 @@ export class Scheduler {
       switch (taskState(flags)) {
         case TASK_STATE.queued:
           if (!tasks.mayRun(task, flags, this.#id) || !this.#mayRunHere(task)) return 'not mine'
+          if (!this.#mayBegin(task, flags)) return 'not mine'
           // Publishes to whoever buries us that it went down with us.
           if (tasks.change(task, flags, movedTo(flags, TASK_STATE.running, this.#id))) {
             return 'claimed'
           }
           break
         case TASK_STATE.cancelled:
+          // Its argument may have come here, and only here.
+          if (!tasks.mayRun(task, flags, this.#id)) return 'not mine'
           // Its slot goes home.
           if (tasks.change(task, flags, movedTo(flags, TASK_STATE.done, this.#id))) {
-            this.execution.announce(task)
+            this.execution.drop(task)
             return 'over'
           }
           break
@@ -284,6 +307,15 @@ export class Scheduler {
           return 'over'
       }
     }
+  }
+
+  /** Whether so few have begun here and not ended, of those that are as urgent, that one more may begin. */
+  #mayBegin(task: number, flags: number): boolean {
+    const control = this.#tasks.words[this.#tasks.at(task) + TASK_SLOT.control]!
+    const limit = control >>> TASK_CONTROL.limitShift
+    if (limit === 0 || this.execution.begunFrom(priorityOf(flags)) < limit) return true
+    this.execution.isHeldBack = true
+    return false
   }
 
   /** Below a forced entry, in the middle of other JavaScript, only what its author has declared safe. */

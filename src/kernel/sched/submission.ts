@@ -27,8 +27,8 @@ export class Task implements BagMember {
   /** The CPUs that may run it; undefined: all that take tasks, but the boot CPU. */
   readonly mask: CpuMask | undefined
   readonly transfer: readonly unknown[]
-  /** Whether it can be asked to end. */
-  isAbortable = false
+  /** What its executor must know of it: the bits of TASK_CONTROL that its submitter sets. */
+  control = 0
   /** Whether its owner has kept it back yet. */
   isHeld = false
   /** Told what it reports of itself. */

@@ -15,15 +15,7 @@ import { TaskLine, type Task } from './submission.ts'
 import { askTaskToEnd, type RunningAt } from './task-control.ts'
 import { takeTasks, tasksOldestFirst } from './task-list.ts'
 import { TaskValues } from './task-values.ts'
-import {
-  cpuOf,
-  movedTo,
-  TASK_CONTROL,
-  TASK_FLAG,
-  TASK_STATE,
-  TaskMemory,
-  taskState,
-} from './task.ts'
+import { cpuOf, movedTo, TASK_FLAG, TASK_STATE, TaskMemory, taskState } from './task.ts'
 
 /** The part of the slots, as a divisor, that is kept for what is more urgent than `normal`. */
 const RESERVE = 8
@@ -137,7 +129,7 @@ export class TaskBook {
     words[at + TASK_SLOT.function + 1] = record.id.high
     words[at + TASK_SLOT.ticket] = this.#ticket = (this.#ticket + 1) | 0
     if (task.onReport !== undefined) this.#reports.expect(this.#ticket, task.onReport)
-    words[at + TASK_SLOT.control] = task.isAbortable ? TASK_CONTROL.abortable : 0
+    words[at + TASK_SLOT.control] = task.control
     tasks.times[(at + TASK_SLOT.times) / 2] = task.submittedAt
     let affine = mask
     if (!this.#values.encode(id, task.info) || task.transfer.length > 0) {

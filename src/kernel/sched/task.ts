@@ -61,6 +61,8 @@ export const TASK_CONTROL = {
   cooperative: 2,
   /** It shall end. */
   cancel: 4,
+  /** From here on: how many may have begun on its CPU and not ended, this one too; 0: any number. */
+  limitShift: 8,
 } as const
 
 /** How a task ended: TASK_SLOT.status. */

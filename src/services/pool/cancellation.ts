@@ -9,6 +9,7 @@ import type { Machine } from '../../kernel/machine.ts'
 import type { RunningAt } from '../../kernel/sched/task-control.ts'
 import type { Task } from '../../kernel/sched/submission.ts'
 import type { TaskBook } from '../../kernel/sched/task-book.ts'
+import { TASK_CONTROL } from '../../kernel/sched/task.ts'
 import type { AbortSignalLike } from '../../kernel/suspended-wait.ts'
 import { TaskCancelledError } from './failure.ts'
 import { checkNumber, type CancelOptions } from './options.ts'
@@ -40,7 +41,7 @@ export class Cancellation {
 
   /** From now on a task is cancelled by its signal, and when its time is over. */
   watch(task: Task, signal: AbortSignalLike | undefined, timeoutMs: number): void {
-    task.isAbortable = true
+    task.control |= TASK_CONTROL.abortable
     const { waits, cpu } = this.#kernel
     const at = cpu.platform.now() + timeoutMs
     task.watch = waits.suspend({ at, onTimeout: () => DEADLINE, signal })

@@ -29,6 +29,11 @@ export interface PoolOptions {
   readonly maxQueue?: number
   /** What becomes of a task when so many wait: `reject`, with `IPI_QUEUE_FULL`, or it waits for a place. */
   readonly whenFull?: 'reject' | 'wait'
+  /**
+   * How many asynchronous tasks of the pool may have begun on one CPU and not ended. More urgent ones do
+   * not wait for less urgent ones. Default Infinity.
+   */
+  readonly concurrency?: number
   /** Runs on each of the machine's CPUs, also on those that come later, before their first task. */
   readonly warmUp?: SharedFunction<never> | string
   /** Runs on each CPU that leaves, and on all when the pool closes. */
@@ -145,5 +150,19 @@ export function checkAffinity(
     'IPI_INVALID_CPU',
     `CPU ${[...asked].join(', ')} runs no tasks of this pool: name it in \`cpus\` of createPool`,
     { cpus: [...asked] },
+  )
+}
+
+const CONCURRENCY_MAX = 0x7fff
+
+/** A limit as shared memory has it: 0 is none. Throws `IPI_INVALID_ARGUMENT`. */
+export function checkConcurrency(concurrency = Infinity): number {
+  if (concurrency === Infinity) return 0
+  if (Number.isInteger(concurrency) && concurrency >= 1 && concurrency <= CONCURRENCY_MAX) {
+    return concurrency
+  }
+  throw new IpiError(
+    'IPI_INVALID_ARGUMENT',
+    `concurrency is an integer from 1 to ${CONCURRENCY_MAX}, or Infinity, got ${String(concurrency)}`,
   )
 }
