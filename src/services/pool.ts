@@ -116,15 +116,19 @@ export class Pool implements TaskOwner {
     this.#cancellation = new Cancellation(machine, this.#book, options.cancel)
     this.#warmth = new Warmth(machine, options)
     store(kernel.cpu.memory.words, HEADER.schedulerWanted, 1)
-    this.ready = this.#openQueues()
+    this.ready = this.#begin()
     // Whoever awaits it hears of the error.
     this.ready.catch(() => undefined)
+  }
+
+  async #begin(): Promise<void> {
+    await this.#warmth.begin()
+    await this.#openQueues()
   }
 
   /** Has the CPUs of the pool open their run queues. */
   async #openQueues(): Promise<void> {
     const { cpu, sched, waits } = this.#kernel
-    await this.#warmth.begin()
     const closed = (): number[] =>
       this.#wanted().filter((id) => !this.#isOpen(id) && cpu.isOnline(id))
     const others = closed().filter((id) => id !== cpu.id)
@@ -204,7 +208,7 @@ export class Pool implements TaskOwner {
     const mustWait = this.#maxQueue !== Infinity && (!this.#gate.isEmpty || this.#isFull())
     this.#open.add(task)
     task.control = this.#limit << TASK_CONTROL.limitShift
-    if (options !== undefined) this.#watch(task, options)
+    if (options !== undefined) this.#cancellation.watch(task, options)
     if (task.isOver) return
     if (mustWait) {
       task.isHeld = true
@@ -213,11 +217,6 @@ export class Pool implements TaskOwner {
     }
     this.#book.submit(task)
     if (options !== undefined) this.#press(task, options)
-  }
-
-  #watch(task: Task, { signal, timeoutMs = Infinity }: RunOptions): void {
-    if (signal === undefined && timeoutMs === Infinity) return
-    this.#cancellation.watch(task, signal, timeoutMs)
   }
 
   /** What is urgent and safe is not kept waiting by a task without safepoints. */
@@ -308,6 +307,8 @@ export class Pool implements TaskOwner {
     options?: RunOptions,
   ): Promise<Map<number, TaskResult<Result>>> {
     await this.ready
+    // One that has just come up may not have opened its own yet.
+    await this.#openQueues()
     const cpus = this.#wanted().filter((cpu) => this.#isOpen(cpu))
     const name = typeof fn === 'string' ? fn : fn.sharedName
     return onAll(name, cpus, (cpu) => this.run(fn, info, { ...options, cpu }))

@@ -40,6 +40,8 @@ test('the demonstration shows three kinds, four senders and the table, and succe
     /^ +createCache( +[\d,.]+){2} %( +[\d.]+){2} +0$/m,
     /ok {2}no read through createCache was older than what had been acknowledged/,
     /(\d+) interrupts sent, \1 handled/,
+    /normal: they waited [\d,]+ µs/,
+    /realtime: they ran after [\d,]+ µs, on top of what computes/,
     /smpSendStop\(\) has stopped CPUs 1-[3-7]/,
   ]
   for (const line of verified) assert.match(stdout, line)

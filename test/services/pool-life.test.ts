@@ -80,6 +80,20 @@ test('a pool that closes cancels what does not end in time', async () => {
   })
 })
 
+test('a pool that closes replaces a thread that is stuck in a task without a signal', async () => {
+  await withPool(2, async (pool, machine) => {
+    const words = makeWords()
+    const runaway = pool.run(runsAway, words)
+    runaway.catch(() => undefined)
+    await begun(words)
+    await pool.close({ timeoutMs: 0 })
+    await assert.rejects(runaway, { code: 'IPI_ABORTED', outcome: 'replaced' })
+    const other = createPool(machine)
+    await other.ready
+    assert.equal(await other.run(where), 1)
+  })
+})
+
 test('a pool grows and shrinks, and a CPU that goes ends what it has begun', async () => {
   await withPool(2, async (pool) => {
     await pool.resize(3)

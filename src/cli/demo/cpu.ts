@@ -133,3 +133,12 @@ export function readIcr(): Icr {
   const { apic } = thisMachine().cpu
   return { low: apic.read(0x300), high: apic.read(0x310) }
 }
+
+/** Computes for so many milliseconds, with safepoints. */
+export const occupy = sharedFunction('demo.occupy', (ms: number): void => {
+  const { cpu } = thisMachine()
+  for (const until = performance.now() + ms; performance.now() < until;) cpu.poll()
+})
+
+/** Says when it runs, on the clock of all threads. */
+export const arrive = sharedFunction('demo.arrive', () => String(process.hrtime.bigint()))

@@ -2,6 +2,7 @@
 
 import { callFunctionStep } from './call-function.ts'
 import { invalidateStep } from './invalidate.ts'
+import { overtakeStep } from './overtake.ts'
 import { rescheduleStep } from './reschedule.ts'
 import { sendersStep } from './senders.ts'
 import { serviceStep } from './service.ts'
@@ -17,5 +18,6 @@ export const STEPS: readonly Step[] = [
   serviceStep,
   sendersStep,
   tableStep,
+  overtakeStep,
   stopStep,
 ]

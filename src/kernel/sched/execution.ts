@@ -127,6 +127,7 @@ export class Execution {
     let status: number = TASK_STATUS.returned
     this.#stack.push(task)
     cpu.localIrqEnable()
+    if (cpu.core.isRetired) return this.#giveBack(task)
     try {
       result = runSharedFunction(run, info)
     } catch (error) {
@@ -142,6 +143,14 @@ export class Execution {
     else if (isGenerator(result)) this.#step(task, result)
     else if (isAsyncGenerator(result)) this.#await(task, drain(result))
     else this.complete(task, status, result)
+  }
+
+  /** This CPU has left at the last moment: whoever has submitted the task finds it in a closed queue. */
+  #giveBack(task: number): void {
+    this.#stack.pop()
+    const flags = this.#tasks.flags(task)
+    if (taskState(flags) !== TASK_STATE.running) return
+    this.#tasks.change(task, flags, movedTo(flags, TASK_STATE.queued, cpuOf(flags)))
   }
 
   /** An asynchronous task goes on by its event loop, among others. */

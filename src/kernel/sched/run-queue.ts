@@ -10,7 +10,8 @@
  * cell is written by one compare-and-swap, from the entry of the round before; whoever finds it
  * written and the tail behind it moves the tail. A task is claimed in its slot, not here (task.ts), and
  * whoever finds the first entry claimed moves the head. So an entry may stand here for a while after
- * its task has ended, and even has another life: then that one is claimed before its turn.
+ * its task has ended, or stands in another queue: that is over, too. If its next life stands in the same
+ * queue, that is claimed before its turn.
  */
 
 import { CPU, LINE_WORDS } from '../../hardware/layout.ts'
@@ -28,8 +29,8 @@ const LOOK_MAX = 16
 /** What a push found: all places taken, or the entry is in. */
 export type Pushed = 'full' | 'pushed'
 
-/** What to do with the first entry: gives whether it was claimed, may stay, or is over. */
-export type Claim = (task: number) => 'claimed' | 'over' | 'not mine'
+/** What to do with an entry of a CPU's queue: gives whether it was claimed, may stay, or is over. */
+export type Claim = (task: number, cpu: number) => 'claimed' | 'over' | 'not mine'
 
 /** The run queues of all CPUs, as one thread reaches them. */
 export class RunQueues {
@@ -117,8 +118,8 @@ export class RunQueues {
         if (cell >>> TASK_BITS !== round) return -1
       }
       const task = cell & TASK_MASK
-      const claimed = claim(task)
-      if (claimed === 'not mine') return this.#takeBehind(ring, position, claim)
+      const claimed = claim(task, cpu)
+      if (claimed === 'not mine') return this.#takeBehind(cpu, priority, position, claim)
       compareExchange(words, head, position, (position + 1) | 0)
       if (claimed === 'claimed') return task
       position = load(words, head)
@@ -133,13 +134,14 @@ export class RunQueues {
   }
 
   /** The first entry is for others: one behind it may not be. It stays where it is, and is over then. */
-  #takeBehind(ring: number, first: number, claim: Claim): number {
+  #takeBehind(cpu: number, priority: number, first: number, claim: Claim): number {
+    const ring = this.#tasks.ring(cpu, priority)
     for (let i = 1; i < LOOK_MAX; i++) {
       const position = (first + i) | 0
       const cell = load(this.#words, ring + (position & this.#mask))
       if (cell >>> TASK_BITS !== this.#round(position)) return -1
       const task = cell & TASK_MASK
-      if (claim(task) === 'claimed') return task
+      if (claim(task, cpu) === 'claimed') return task
     }
     return -1
   }

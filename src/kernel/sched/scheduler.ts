@@ -14,6 +14,7 @@ import { Execution } from './execution.ts'
 import { RunQueues, type Claim } from './run-queue.ts'
 import { TaskValues } from './task-values.ts'
 import {
+  cpuOf,
   movedTo,
   priorityOf,
   TASK_CONTROL,
@@ -281,10 +282,12 @@ export class Scheduler {
     return -1
   }
 
-  readonly #claim: Claim = (task) => {
+  readonly #claim: Claim = (task, cpu) => {
     const tasks = this.#tasks
     for (;;) {
       const flags = tasks.flags(task)
+      // What was taken back stands elsewhere now. It must not keep those behind it waiting.
+      if (cpuOf(flags) !== cpu) return 'over'
       switch (taskState(flags)) {
         case TASK_STATE.queued:
           if (!tasks.mayRun(task, flags, this.#id) || !this.#mayRunHere(task)) return 'not mine'

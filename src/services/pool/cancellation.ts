@@ -10,9 +10,8 @@ import type { RunningAt } from '../../kernel/sched/task-control.ts'
 import type { Task } from '../../kernel/sched/submission.ts'
 import type { TaskBook } from '../../kernel/sched/task-book.ts'
 import { TASK_CONTROL } from '../../kernel/sched/task.ts'
-import type { AbortSignalLike } from '../../kernel/suspended-wait.ts'
 import { TaskCancelledError } from './failure.ts'
-import { checkNumber, type CancelOptions } from './options.ts'
+import { checkNumber, type CancelOptions, type RunOptions } from './options.ts'
 
 const LOOK_MS = 0.2
 const SOFT_MS = 100
@@ -39,8 +38,9 @@ export class Cancellation {
     this.#abortMs = checkNumber('cancel.abortMs', options.abortMs ?? ABORT_MS)
   }
 
-  /** From now on a task is cancelled by its signal, and when its time is over. */
-  watch(task: Task, signal: AbortSignalLike | undefined, timeoutMs: number): void {
+  /** From now on a task is cancelled by its signal, and when its time is over, if it has such. */
+  watch(task: Task, { signal, timeoutMs = Infinity }: RunOptions): void {
+    if (signal === undefined && timeoutMs === Infinity) return
     task.control |= TASK_CONTROL.abortable
     const { waits, cpu } = this.#kernel
     const at = cpu.platform.now() + timeoutMs
@@ -62,21 +62,38 @@ export class Cancellation {
     }
     if (!task.isOver && at !== undefined) await this.#abort(at)
     if (await this.#ended(task, this.#softMs)) return
+    if (at !== undefined && !this.#hasLooked(at)) {
+      // It began before anybody could know that it would have to be aborted, and its thread is stuck in it.
+      await this.#replace(at.cpu)
+      if (await this.#ended(task, this.#softMs)) return
+    }
     // Asynchronous, and it goes on: others of its thread must not suffer for it.
     this.#book.abandon(task)
     task.owner.fail(task, new TaskCancelledError(task, 'abandoned'))
   }
 
   /** Whether a CPU comes to a safepoint: it takes the attention that it was asked for. */
-  async #looks(task: Task, { cpu }: RunningAt): Promise<boolean> {
-    const { platform, memory } = this.#kernel.cpu
+  async #looks(task: Task, at: RunningAt): Promise<boolean> {
+    const { platform } = this.#kernel.cpu
     const until = platform.now() + this.#lookMs
     for (;;) {
-      if (task.isOver || memory.readCpu(cpu, CPU.attention) === 0) return true
+      if (task.isOver || this.#hasLooked(at)) return true
       if (platform.now() >= until) return false
       await new Promise<void>((resolve) => {
         platform.defer(resolve)
       })
+    }
+  }
+
+  #hasLooked({ cpu }: RunningAt): boolean {
+    return this.#kernel.cpu.memory.readCpu(cpu, CPU.attention) === 0
+  }
+
+  async #replace(cpu: number): Promise<void> {
+    try {
+      await this.#machine.replaceCpu(cpu, { timeoutMs: 0 })
+    } catch (error) {
+      this.#kernel.cpu.platform.publish('abort', { cpu, error })
     }
   }
 
