@@ -6,6 +6,9 @@ import * as everyone from './everyone.ts'
 import * as oneWay from './one-way.ts'
 import { group as forced } from './forced.ts'
 import { group as polling } from './polling.ts'
+import * as pools from './pools.ts'
+import * as poolsControl from './pools-control.ts'
+import { costs as poolsCosts } from './pools-costs.ts'
 import { group as promises } from './promises.ts'
 import { group as rendezvous } from './rendezvous.ts'
 import { group as safepoint } from './safepoint.ts'
@@ -31,6 +34,12 @@ export const GROUPS = {
   costs,
   cache: cache.hits,
   'cache-flush': cache.flush,
+  pools: pools.rates,
+  'pools-payloads': pools.payloads,
+  'pools-everybody': poolsControl.broadcast,
+  'pools-urgent': poolsControl.urgent,
+  'pools-abort': poolsControl.abort,
+  'pools-costs': poolsCosts,
 } satisfies Record<string, Group>
 
 /** The name of a group. */

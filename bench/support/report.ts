@@ -70,12 +70,13 @@ export function rowsText(rows: readonly Row[]): string {
 
 /** The goals as text. */
 export function verdictsText(verdicts: readonly Verdict[]): string {
-  const lines = verdicts.map(({ what, than, value, limit, measured, met }) => {
+  const lines = verdicts.map(({ what, than, value, limit, least, measured, met }) => {
     const format = (number: number): string =>
       value === 'ratio'
         ? formatRatio(number)
         : formatValue(number, value === 'count' ? 'count' : 'ns')
-    return [`  ${what}`, than, `≤ ${format(limit)}`, format(measured), met ? 'met' : 'MISSED']
+    const sign = least ? '≥' : '≤'
+    return [`  ${what}`, than, `${sign} ${format(limit)}`, format(measured), met ? 'met' : 'MISSED']
   })
   return table([['', 'against', 'goal', 'measured', ''], ...lines])
 }
