@@ -132,18 +132,21 @@ export class Codec {
     if (this.#seen.includes(value)) throw REFUSED
     this.#seen.push(value)
     const prototype: unknown = Object.getPrototypeOf(value)
-    const keys = Object.keys(value)
     if (Array.isArray(value)) {
+      if (prototype !== Array.prototype || value.length > this.#end - this.#at) throw REFUSED
       // Holes and extra properties survive structured clone; this path has no place for them.
-      if (prototype !== Array.prototype || keys.length !== value.length) throw REFUSED
+      const keys = Object.keys(value)
+      if (keys.length !== value.length) throw REFUSED
       if (keys.some((key, i) => key !== String(i))) throw REFUSED
       this.#writeTag(TAG.array)
       this.#view.setUint32(this.#reserve(4), value.length)
       for (const element of value) this.#write(element, depth + 1)
       return
     }
-    // Maps, dates, errors, class instances and objects with hidden state: the port knows them.
+    // Maps, dates, errors, class instances and objects with hidden state: the port knows them. Before
+    // their keys: a typed array has one for each element.
     if (prototype !== Object.prototype && prototype !== null) throw REFUSED
+    const keys = Object.keys(value)
     if (Object.prototype.toString.call(value) !== '[object Object]') throw REFUSED
     this.#writeTag(TAG.object)
     this.#view.setUint32(this.#reserve(4), keys.length)

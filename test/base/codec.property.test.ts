@@ -294,3 +294,12 @@ function countObjects(value: unknown): number {
   if (typeof value !== 'object' || value === null) return 0
   return Object.values(value).reduce<number>((sum, each) => sum + countObjects(each), 1)
 }
+
+test('what is too large or of the wrong kind is refused before its keys are listed', () => {
+  const { codec } = freshCodec()
+  const unlisted = <T extends object>(value: T): T =>
+    new Proxy(value, { ownKeys: () => assert.fail('its keys were listed') })
+  for (const value of [new Uint8Array(8), new Map(), Array.from({ length: LIMIT + 1 }, () => 0)]) {
+    assert.equal(codec.encode(unlisted(value), MARGIN, LIMIT), -1)
+  }
+})
