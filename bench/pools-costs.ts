@@ -4,7 +4,7 @@ import { fork } from 'node:child_process'
 import { compareWithBest, rowName } from './pools.ts'
 import { plan, type Group } from './support/group.ts'
 import { summarize, takeTurns, type Row, type Unit } from './support/measure.ts'
-import { POOLS } from './support/pools.ts'
+import { packageEnvironment, POOLS } from './support/pools.ts'
 import type { PoolCosts } from './workers/start-pool.ts'
 
 const THREADS = 2
@@ -43,7 +43,8 @@ export const costs: Group = {
 /** Opens a pool in a new process; gives what it costs. */
 function start(name: string): Promise<PoolCosts> {
   return new Promise((resolve, reject) => {
-    const child = fork(new URL('./workers/start-pool.js', import.meta.url), [name, String(THREADS)])
+    const script = new URL('./workers/start-pool.js', import.meta.url)
+    const child = fork(script, [name, String(THREADS)], { env: packageEnvironment() })
     child.once('message', (message) => resolve(message as PoolCosts))
     child.once('exit', (code) => reject(new Error(`a start of ${name} ended with ${code}`)))
   })

@@ -2,6 +2,8 @@
 
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
+import type * as library from '../../src/index.ts'
+import type * as poolCpu from '../workers/pool-cpu.ts'
 import type { Busy } from '../workers/pool-tasks.ts'
 
 /** An open pool. */
@@ -189,11 +191,24 @@ export const PEERS = {
 /** The other libraries' names. */
 export type PeerName = keyof typeof PEERS
 
-/** Our pool, from the package as it is published. Its machine has room for the threads of the drop-in, which uses it too if it is there. */
+/** Set in processes that load the package as it is published, and not the rooms one by one. */
+const PACKAGE = 'BENCH_PACKAGE'
+
+/** What a process needs in its environment for that. */
+export function packageEnvironment(): NodeJS.ProcessEnv {
+  return { ...process.env, [PACKAGE]: '1' }
+}
+
+const isPackage = process.env[PACKAGE] === '1'
+
+/** Our pool. Its machine has room for the threads of the drop-in, which uses it too if it is there. */
 export const ours: Open = async (threads) => {
-  const { boot, createPool } = await import('interprocessor')
-  const tasks = await import('../workers/pool-cpu.ts')
-  const entry = new URL('../workers/pool-cpu.js', import.meta.url)
+  const { boot, createPool } = isPackage
+    ? ((await import('interprocessor')) as unknown as typeof library)
+    : await import('../../src/index.ts')
+  const cpuModule = isPackage ? 'pool-cpu-package' : 'pool-cpu'
+  const entry = new URL(`../workers/${cpuModule}.js`, import.meta.url)
+  const { tasks } = (await import(entry.href)) as typeof poolCpu
   const machine = await boot({ cpus: threads + 1, maxCpus: threads * 2 + 1, entry })
   const cpus = Array.from({ length: threads }, (_, i) => i + 1)
   const made = createPool(machine, { cpus })
@@ -219,7 +234,9 @@ export const ours: Open = async (threads) => {
 
 /** The drop-in for piscina. */
 export const dropIn: Open = async (threads) => {
-  const { Piscina } = await import('interprocessor/piscina')
+  const { Piscina } = isPackage
+    ? await import('interprocessor/piscina')
+    : await import('../../src/piscina.ts')
   return likePiscina(new Piscina(settings(threads)), threads)
 }
 
