@@ -4,8 +4,14 @@ import { BroadcastChannel } from 'node:worker_threads'
 import { BentoCache, bentostore } from 'bentocache'
 import { memoryDriver } from 'bentocache/drivers/memory'
 import type { BusDriver, CreateBusDriverResult } from 'bentocache/types'
+import { LRUCache } from 'lru-cache'
+import { threadBus } from '../../src/bentocache.ts'
 import { createCache, type Machine } from '../../src/index.ts'
+import { coherent } from '../../src/lru-cache.ts'
 import { KEYS } from '../support/versions.ts'
+
+/** How long a walk takes at most, on a busy machine too, in milliseconds. */
+const LOAD_MS = 1000
 
 /** Reads the version of a key from the authority. */
 type Walk = (key: number) => Promise<number>
@@ -37,21 +43,14 @@ export const CACHES = {
 
   bentocache: (walk): ThreadCache => {
     const memory = memoryDriver({ maxItems: KEYS, serialize: false })
-    const store = bentostore().useL1Layer(memory).useBus(channelBus())
-    const cache = new BentoCache({ default: 'bench', stores: { bench: store } })
-    return {
-      read: async (number) => {
-        const factory = async (context: FactoryContext): Promise<{ version: number }> => {
-          // Or else each fill would throw out the copies of all other threads.
-          context.setOptions({ skipBusNotify: true })
-          return { version: await walk(number) }
-        }
-        const key = String(number)
-        return (await cache.getOrSet({ key, ttl: '1h', factory })).version
-      },
-      changed: (key) => cache.delete({ key: String(key) }),
-      close: () => cache.disconnectAll(),
-    }
+    return bento(walk, bentostore().useL1Layer(memory).useBus(channelBus()))
+  },
+
+  'bentocache, coherent': (walk, machine): ThreadCache => {
+    const lru = new LRUCache<string, string>({ max: KEYS })
+    const cacheInstance = coherent(lru, machine, { name: 'bench.bento', loadMs: LOAD_MS })
+    const memory = memoryDriver({ serialize: false, cacheInstance } as object)
+    return bento(walk, bentostore().useL1Layer(memory).useBus(threadBus(machine)))
   },
 
   'Map and BroadcastChannel': (walk): ThreadCache => {
@@ -79,6 +78,23 @@ export const CACHES = {
 
 /** The name of a way. */
 export type CacheName = keyof typeof CACHES
+
+function bento(walk: Walk, store: ReturnType<typeof bentostore>): ThreadCache {
+  const cache = new BentoCache({ default: 'bench', stores: { bench: store } })
+  return {
+    read: async (number) => {
+      const factory = async (context: FactoryContext): Promise<{ version: number }> => {
+        // Or else each fill would throw out the copies of all other threads.
+        context.setOptions({ skipBusNotify: true })
+        return { version: await walk(number) }
+      }
+      const key = String(number)
+      return (await cache.getOrSet({ key, ttl: '1h', factory })).version
+    },
+    changed: (key) => cache.delete({ key: String(key) }),
+    close: () => cache.disconnectAll(),
+  }
+}
 
 interface FactoryContext {
   setOptions(options: { skipBusNotify: boolean }): void
