@@ -14,6 +14,8 @@ import { captureSites, GUARD } from './node-stack.ts'
 
 /** Where the inspector finds what it is to run. */
 const RUN = Symbol.for('interprocessor.guard')
+/** The function of Node's that V8 calls for the text of a stack (`lib/internal/errors.js`). */
+const STACK_WRITER = 'prepareStackTraceCallback'
 /** Always the same text: V8 compiles it once. */
 const EVALUATE = {
   expression: 'globalThis[Symbol.for("interprocessor.guard")]()',
@@ -98,11 +100,11 @@ export class NodeGuard implements AbortGuard {
   place(): EntryPlace {
     let first: EntryPlace | undefined
     let isOurs = false
-    for (const site of captureSites()) {
-      if (site.getFunctionName() === GUARD) return first ?? 'library'
-      const file = site.getFileName() ?? (site.isEval() ? 'eval' : undefined)
-      // What is built into the engine stops between calls only.
-      if (file === undefined) continue
+    for (const { name, file } of captureSites()) {
+      if (name.includes(GUARD)) return first ?? 'library'
+      // What is built into the engine stops between calls only; and so does what it calls to write a stack,
+      // which has not begun as long as it has called nothing.
+      if (file === undefined || (first === undefined && name === STACK_WRITER)) continue
       const place = this.#placeOf(file)
       first ??= place
       if (place === 'library') isOurs = true

@@ -55,10 +55,21 @@ function interrupted(lines: readonly string[]): readonly string[] {
   return lines.slice(mark + 2 + last)
 }
 
+/** A frame: the name of its function, and where that stands; undefined is the engine itself. */
+export interface Site {
+  readonly name: string
+  readonly file: string | undefined
+}
+
+/** `    at name (file:line:column)`, or without a name. */
+const LINE = /^\s+at (?:(.*?) \()?(.*?)(:\d+:\d+)?\)?$/
+/** Where code without a file stands, `eval` and `new Function`. */
+const EVAL = 'eval'
+
 /**
  * What a forced entry in whose middle this is called has interrupted, newest frame first, all of it.
  */
-export function captureSites(): readonly NodeJS.CallSite[] {
+export function captureSites(): readonly Site[] {
   const { stackTraceLimit } = Error
   const prepareStackTrace: unknown = Reflect.get(Error, 'prepareStackTrace')
   Error.stackTraceLimit = Infinity
@@ -66,16 +77,32 @@ export function captureSites(): readonly NodeJS.CallSite[] {
   try {
     const holder: { stack?: NodeJS.CallSite[] | string } = {}
     Error.captureStackTrace(holder)
-    const sites = typeof holder.stack === 'object' ? holder.stack : []
-    const mark = sites.findIndex((site) => site.getFunctionName() === MARK)
+    const { stack = '' } = holder
+    // A string where V8 writes a stack just now, and calls Node to help: it does not within that
+    // (`src/execution/messages.cc`, ErrorUtils::FormatStackTrace).
+    const sites =
+      typeof stack === 'string' ? stack.split('\n').slice(1).map(siteOfLine) : stack.map(siteOf)
+    const mark = sites.findIndex((site) => site.name.includes(MARK))
     // What the inspector has evaluated to come in has no file.
-    const evaluated = sites.findIndex((site, i) => i > mark && site.getFileName() === '')
+    const evaluated = sites.findIndex((site, i) => i > mark && site.file === '')
     return sites.slice(evaluated + 1)
   } finally {
     Error.stackTraceLimit = stackTraceLimit
     if (prepareStackTrace === undefined) Reflect.deleteProperty(Error, 'prepareStackTrace')
     else Reflect.set(Error, 'prepareStackTrace', prepareStackTrace)
   }
+}
+
+function siteOf(site: NodeJS.CallSite): Site {
+  const file = site.getFileName() ?? (site.isEval() ? EVAL : undefined)
+  return { name: site.getFunctionName() ?? '', file }
+}
+
+function siteOfLine(line: string): Site {
+  const [, name = '', place = '', position] = LINE.exec(line) ?? []
+  if (place.startsWith('eval at ')) return { name, file: EVAL }
+  if (place !== '<anonymous>') return { name, file: place }
+  return { name, file: position === undefined ? undefined : '' }
 }
 
 /** The number of the message that asks for a sample: node-sampler.ts. */

@@ -15,6 +15,7 @@ import {
   STARTED,
   type Order,
 } from '../support/abort-tasks.ts'
+import { expectBalancedBooks } from '../support/machine-books.ts'
 import { Board, settled } from '../support/machine-board.ts'
 import { echo, runTask, setBoard } from '../support/machine-tasks.ts'
 import { Dice } from '../support/random.ts'
@@ -52,7 +53,7 @@ const machine = await boot({
   pollEveryLoop: true,
 })
 const board = new Board()
-const latencies: number[] = []
+const latencies: { readonly ms: number; readonly name: string }[] = []
 const outcomes = new Map<string, Map<AbortOutcome, number>>()
 let sinceLook = 0
 
@@ -78,13 +79,15 @@ async function abortOne(first: number): Promise<void> {
   await machine.smpCallFunctionSingle(1, runTasks, { orders })
   while (board.get(STARTED) < task);
   // They wait until the task comes to a safepoint, or is gone.
-  const calls = [1, 2].map((call) => machine.smpCallFunctionSingle(1, echo, { task, call }))
+  const calls = [1, 2].map((call) =>
+    machine.smpCallFunctionSingle(1, echo, { task, call }, PATIENT),
+  )
   const spinUntil = performance.now() + dice.below(200) / 1000
   while (performance.now() < spinUntil);
   const before = performance.now()
   const outcome = await machine.abortTask(1, task, PATIENT)
-  latencies.push(performance.now() - before)
-  const results = await settled(Promise.all(calls), 'the calls')
+  latencies.push({ ms: performance.now() - before, name })
+  const results = await settled(Promise.all(calls), `the calls beside "${name}"`)
   assert.deepEqual(results, [
     { task, call: 1 },
     { task, call: 2 },
@@ -120,12 +123,13 @@ async function look(): Promise<void> {
     kernelDepth: 0,
     threadFlags: 0,
   })
+  await expectBalancedBooks(machine, [1])
   sinceLook = 0
 }
 
 function print(ms: number): void {
-  latencies.sort((a, b) => a - b)
-  const at = (part: number): string => latencies[Math.floor(part * (count - 1))]!.toFixed(2)
+  latencies.sort((a, b) => a.ms - b.ms)
+  const at = (part: number): string => latencies[Math.floor(part * (count - 1))]!.ms.toFixed(2)
   for (const [name, ofName] of [...outcomes].sort()) {
     const each = [...ofName].map(([outcome, times]) => `${times} ${outcome}`)
     console.log(`${name.padEnd(28)} ${each.join(', ')}`)
@@ -135,6 +139,6 @@ function print(ms: number): void {
   console.log(
     `Node ${process.versions.node}: ${count} aborts in ${(ms / 1000).toFixed(0)} s: ` +
       `${all('aborted')} aborted, ${all('unsafe')} unsafe, nothing lost; ` +
-      `ms until known: p50 ${at(0.5)}, p90 ${at(0.9)}, p99 ${at(0.99)}, max ${at(1)}`,
+      `ms until known: p50 ${at(0.5)}, p90 ${at(0.9)}, p99 ${at(0.99)}, max ${at(1)} (${latencies.at(-1)!.name})`,
   )
 }

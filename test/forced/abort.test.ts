@@ -4,11 +4,14 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { isIpiError, type Machine } from '../../src/index.ts'
 import { withAdopted, withMachine, type Bench } from '../support/machine-harness.ts'
+import { expectBalancedBooks } from '../support/machine-books.ts'
 import { settled, WORD } from '../support/machine-board.ts'
 import { echo, runTask, threadOf } from '../support/machine-tasks.ts'
 import {
   abortFrom,
   abortWhenStarted,
+  COUNTED_VECTOR,
+  countVector,
   DEADLY,
   ENDED,
   ENDLESS,
@@ -59,6 +62,8 @@ async function checkHealth(machine: Machine) {
     kernelDepth: 0,
     threadFlags: 0,
   })
+  // No vector in service or requested that nobody asked for, no lock held. Its thread may be another.
+  await expectBalancedBooks(machine, [1])
   return { aborted, left }
 }
 
@@ -95,6 +100,21 @@ test('a task in code of Node is aborted there only after 50 ms, and the outcome 
     assert.ok(performance.now() - start >= 50)
     const { aborted } = await checkHealth(machine)
     assert.deepEqual(aborted, [{ task: 1, isSafe: false }])
+  }))
+
+test('an interrupt that waited for a task to turn interrupts on is taken once, after its abort', () =>
+  withExecutor(2, async ({ machine, board }) => {
+    await machine.smpCallFunctionSingle(1, countVector)
+    for (let task = 1; task <= 5; task++) {
+      const orders = [{ task, name: 'interrupts off' }] as const
+      await machine.smpCallFunctionSingle(1, runTasks, { orders })
+      await board.reached(READY, task)
+      machine.sendIpiMask([1], COUNTED_VECTOR)
+      assert.equal(await machine.abortTask(1, task, PATIENT), 'aborted')
+      await board.reached(WORD.counted, task)
+      await checkHealth(machine)
+      assert.equal(board.get(WORD.counted), task)
+    }
   }))
 
 describe('a task that looks up, or waits in the library, is aborted by an error', () => {

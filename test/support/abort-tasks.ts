@@ -119,6 +119,16 @@ export const ENDLESS = {
       }
     }
   },
+  // Within it V8 gives no stack but as a text.
+  'Error.prepareStackTrace': () => {
+    const before: unknown = Reflect.get(Error, 'prepareStackTrace')
+    Error.prepareStackTrace = () => {
+      // The thread outlives the task.
+      Reflect.set(Error, 'prepareStackTrace', before)
+      for (;;);
+    }
+    return new Error('one').stack
+  },
   'new Function': () => {
     // oxlint-disable-next-line no-new-func, typescript/no-implied-eval -- code without a file is the point
     new Function('for (;;);')()
@@ -136,6 +146,7 @@ export const ENDLESS = {
   'interrupts off': () => {
     thisMachine().cpu.localIrqDisable()
     thisMachine().cpu.preemptDisable()
+    board().add(READY)
     for (;;);
   },
 } satisfies Record<string, () => unknown>
@@ -295,6 +306,12 @@ export const lookAround = defineTask('abort.lookAround', async () => {
     aborted: executor.aborted.splice(0),
     left: executor.left.splice(0),
   }
+})
+
+/** A vector that counts on the board. */
+export const COUNTED_VECTOR = 0x62
+export const countVector = sharedFunction('abort.countVector', () => {
+  thisMachine().requestIrq(COUNTED_VECTOR, 'counted', () => board().add(WORD.counted))
 })
 
 /** Asks for an abort from the CPU that runs this. */
