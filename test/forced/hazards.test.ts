@@ -83,6 +83,28 @@ describe(
   },
 )
 
+describe('an NMI in a handler of the event exit', () => {
+  test('is taken in a worker, until its CPU has left', async () => {
+    const { code, output, errors } = await run("NMIs in handlers of the event 'exit', of a worker")
+    assert.deepEqual([code, output], [0, 'taken 1, then IPI_CPU_OFFLINE'], errors)
+  })
+
+  test('is taken in the main thread, and sent from it', async () => {
+    const end = await run("NMIs in handlers of the event 'exit', of the main thread")
+    assert.deepEqual([end.code, end.output], [5, 'main thread: 1, worker: 1'], end.errors)
+  })
+})
+
+test('a machine made in a worker says so, NMIs wait for a safepoint, and force is refused', async () => {
+  const { code, output, errors } = await run('a machine made in a worker')
+  const [here, there, end, ...refused] = output.split('\n')
+  assert.match(here ?? '', /^false: the machine was made in a worker/, errors)
+  assert.match(there ?? '', /"forcedEntry":false,"reason":"the machine was made in a worker/)
+  assert.equal(end, 'taken in the event loop')
+  assert.deepEqual(refused, ['call: IPI_NO_FORCED_ENTRY', 'boot: IPI_NO_FORCED_ENTRY'])
+  assert.equal(code, 0, errors)
+})
+
 describe('where the inspector is forbidden', () => {
   const permission = NODE < 22 ? '--experimental-permission' : '--permission'
   test('the machine says so, NMIs wait for a safepoint, and force is refused', async () => {

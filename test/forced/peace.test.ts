@@ -9,7 +9,7 @@ import { Worker } from 'node:worker_threads'
 import { settled, until, WORD } from '../support/machine-board.ts'
 import { withMachine } from '../support/machine-harness.ts'
 import { startTask } from '../support/machine-tasks.ts'
-import { bindings, NMIS, stay, watchNmis } from '../support/forced-tasks.ts'
+import { bindings, NMIS, stay, stopInDebugger, watchNmis } from '../support/forced-tasks.ts'
 
 const TASKS = new URL('../support/forced-tasks.js', import.meta.url)
 const FOREIGN = fileURLToPath(new URL('../support/forced-foreign.js', import.meta.url))
@@ -31,16 +31,26 @@ class UserDebugger {
     this.session.connect()
     this.session.on('NodeWorker.attachedToWorker', ({ params }) => this.#ids.push(params.sessionId))
     this.session.on('NodeWorker.receivedMessageFromWorker', ({ params }) => {
+      if (params.message.startsWith('{"method":"Debugger.paused"')) this.stopped++
+      if (params.message.startsWith('{"method":"Debugger.resumed"')) this.stopped--
       if (params.message.includes('"id":77,')) this.#answers.set(params.sessionId, params.message)
     })
     this.session.post('NodeWorker.enable', { waitForDebuggerOnStart: false })
     for (const sessionId of this.#ids) this.#send(sessionId, 'Debugger.enable', {})
   }
 
+  /** Lets go on who is stopped. */
+  resume(): void {
+    for (const id of this.#ids) this.#send(id, 'Debugger.resume', {})
+  }
+
   #send(sessionId: string, method: string, params: object): void {
     const message = JSON.stringify({ id: 77, method, params })
     this.session.post('NodeWorker.sendMessageToWorker', { sessionId, message })
   }
+
+  /** How many of the workers are stopped, because they have come to a `debugger` statement. */
+  stopped = 0
 
   /** How many workers answer that six times seven is 42. */
   async answering(): Promise<number> {
@@ -94,3 +104,28 @@ test("a user's debugger goes on, before, meanwhile and after", async () => {
   await foreign.terminate()
   user!.session.disconnect()
 })
+
+test("an NMI is taken by a thread that a user's debugger has stopped, and it stays stopped", () =>
+  withMachine({ cpus: 2, entry: TASKS, haltPollMs: 0 }, async ({ machine, board }) => {
+    await machine.cpuhpSetupState('nmis', { startup: watchNmis })
+    const user = new UserDebugger()
+    try {
+      for (let round = 1; round <= 3; round++) {
+        const { result } = await startTask(1, stopInDebugger)
+        await until(
+          () => user.stopped === 1,
+          () => 'the thread does not stop',
+        )
+        machine.sendNmi([1])
+        await board.reached(NMIS + 1, round)
+        assert.match(String(await machine.backtrace()), /at .*stopInDebugger/)
+        assert.deepEqual([user.stopped, board.get(WORD.done)], [1, round - 1])
+        user.resume()
+        await settled(result, 'the task')
+      }
+    } finally {
+      user.resume()
+      user.session.post('NodeWorker.disable')
+      user.session.disconnect()
+    }
+  }))

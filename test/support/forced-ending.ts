@@ -1,18 +1,22 @@
 /** Programs that end, or threads that do, while something was forced into them: for hazards.test.ts. */
 
+import { once } from 'node:events'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import { boot, createMachine } from '../../src/index.ts'
 import { Board, settled, WORD } from './machine-board.ts'
-import { setBoard } from './machine-tasks.ts'
+import { setBoard, startTask } from './machine-tasks.ts'
 import {
   capabilities,
   hang,
+  MAY_END,
   NMIS,
   sendSoon,
+  sendWhenEntered,
   skipLooks,
   startLoop,
+  waitInExit,
   watchNmis,
 } from './forced-tasks.ts'
 
@@ -119,6 +123,39 @@ const programs: Record<string, () => Promise<void>> = {
     await nextTurn()
     // The thread is still there, and Node would wait for it.
     process.kill(process.pid, 'SIGKILL')
+  },
+  "NMIs in handlers of the event 'exit', of a worker": async () => {
+    const machine = await machineOf()
+    await machine.smpCallFunctionSingle(1, watchNmis)
+    const died = new Promise<void>((resolve) => machine.on('died', () => resolve()))
+    await machine.smpCallFunctionSingle(1, waitInExit)
+    await board.reached(WORD.entered)
+    machine.sendNmi([1])
+    await board.reached(WORD.done)
+    const refused = await codeOf(Promise.resolve().then(() => machine.sendNmi([1])))
+    board.set(MAY_END, 1)
+    await settled(died, 'the death of CPU 1')
+    process.stdout.write(`taken ${board.get(NMIS + 1)}, then ${refused}`)
+    await machine.close()
+  },
+  "NMIs in handlers of the event 'exit', of the main thread": async () => {
+    // Before the first of this library's, which ends all forced entry.
+    process.on('exit', () => {
+      board.add(WORD.entered)
+      board.block(NMIS)
+      machine.sendNmi([1])
+      board.block(NMIS + 1)
+      process.stdout.write(`main thread: ${board.get(NMIS)}, worker: ${board.get(NMIS + 1)}`)
+    })
+    const machine = await machineOf()
+    watchNmis(undefined)
+    await machine.smpCallFunctionSingle(1, watchNmis)
+    await startTask(1, sendWhenEntered, { target: 0, entered: 1 })
+    process.exit(5)
+  },
+  'a machine made in a worker': async () => {
+    const worker = new Worker(fileURLToPath(import.meta.url), { argv: ['no forced entry'] })
+    await once(worker, 'exit')
   },
   'no forced entry': async () => {
     const machine = await machineOf()

@@ -166,6 +166,33 @@ export const startLoop = sharedFunction('forced.startLoop', () => {
   })
 })
 
+/**
+ * Ends its thread from the next turn on, and stays in two handlers of that: in one before the CPU has left
+ * its machine, until an NMI has come, and in one after that, until told to go on.
+ */
+export const MAY_END = WORD.free + 23
+export const waitInExit = sharedFunction('forced.waitInExit', () => {
+  setImmediate(() => {
+    process.prependOnceListener('exit', () => {
+      const check = deadline()
+      board().add(WORD.entered)
+      while (!isOver()) check()
+    })
+    process.once('exit', () => {
+      board().add(WORD.done)
+      board().block(MAY_END)
+    })
+    process.exit()
+  })
+})
+
+/** Stays where a debugger has stopped it, for as long as that wants. */
+export const stopInDebugger = defineTask('forced.stopInDebugger', function stopInDebugger() {
+  // oxlint-disable-next-line no-debugger -- it is this that is tested
+  debugger
+  board().add(WORD.done)
+})
+
 /** Sends an NMI from the next turn on. */
 export const sendSoon = sharedFunction('forced.sendSoon', (target: number) => {
   setImmediate(() => thisMachine().sendNmi([target]))
