@@ -56,7 +56,7 @@ export type {
 export { thisTask } from './services/pool/this-task.ts'
 export type { RunningTask } from './kernel/sched/running-task.ts'
 export type { Priority } from './kernel/sched/task.ts'
-export { sharedFunction, thisMachine } from './kernel/boot.ts'
+export { sharedFunction, thisMachine } from './kernel/attach.ts'
 export { createCache, type Cache } from './services/cache.ts'
 export type {
   CacheOptions,

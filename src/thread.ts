@@ -2,7 +2,7 @@
 
 import { once } from 'node:events'
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
-import { attachOn } from './kernel/boot.ts'
+import { attachOn } from './kernel/attach.ts'
 import type { Ticket } from './kernel/protocol.ts'
 import { nodePlatform } from './platform/node.ts'
 import { THREAD_SCRIPT } from './worker.ts'

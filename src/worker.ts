@@ -2,7 +2,7 @@
 
 import { parentPort } from 'node:worker_threads'
 import { IpiError } from './base/errors.ts'
-import { attachOn, checkUnattached, findTicket } from './kernel/boot.ts'
+import { attachOn, checkUnattached, findTicket } from './kernel/attach.ts'
 import type { Machine } from './kernel/machine.ts'
 import { isTicket, type Ticket } from './kernel/protocol.ts'
 import { nodePlatform } from './platform/node.ts'
@@ -10,7 +10,7 @@ import { nodePlatform } from './platform/node.ts'
 /** What a thread of the machine's own starts with. */
 export const THREAD_SCRIPT: URL = new URL('./thread.js', import.meta.url)
 
-export { sharedFunction, thisMachine } from './kernel/boot.ts'
+export { sharedFunction, thisMachine } from './kernel/attach.ts'
 
 /** How long `attach` waits for the machine to call, in milliseconds. */
 const TICKET_MS = 10_000

@@ -7,7 +7,6 @@ import { CpuMask, MASK_WORDS, type CpuSet } from '../base/cpu-mask.ts'
 import { IpiError } from '../base/errors.ts'
 import { HEADER } from '../hardware/layout.ts'
 import type { CallOptions } from './call.ts'
-import { checkForceAfter } from './config.ts'
 import type { Cpu } from './cpu.ts'
 import { checkForcedEntry, type ForcedEntry } from './forced.ts'
 import type { FunctionRecord, FunctionTable } from './functions.ts'
@@ -181,5 +180,14 @@ function checkSignal(signal: AbortSignalLike): void {
     'IPI_INVALID_ARGUMENT',
     `signal is an AbortSignal, got ${typeof signal}; pass controller.signal or ` +
       'AbortSignal.timeout(ms)',
+  )
+}
+
+/** Checks a time after which force is used. Throws `IPI_INVALID_ARGUMENT`. */
+export function checkForceAfter(forceAfterMs: number): number {
+  if (typeof forceAfterMs === 'number' && forceAfterMs >= 1) return forceAfterMs
+  throw new IpiError(
+    'IPI_INVALID_ARGUMENT',
+    `forceAfterMs is milliseconds >= 1 or Infinity, got ${String(forceAfterMs)}`,
   )
 }

@@ -4,6 +4,7 @@ import { CPU_COUNT_MAX } from '../base/cpu-mask.ts'
 import { IpiError } from '../base/errors.ts'
 import { HEADER, LINE_WORDS, SLOT } from '../hardware/layout.ts'
 import { MachineMemory } from '../hardware/machine-memory.ts'
+import { checkForceAfter } from './call-plan.ts'
 import { CALL_DRIVERS, type CallDriverName } from './call-queue.ts'
 import { MACHINE_STRICT_APIC } from './cpu.ts'
 import type { SharedOptions } from './protocol.ts'
@@ -199,15 +200,6 @@ function powerOfTwo(name: string, value: number): number {
   const checked = integer(name, value, 1, FLUSH_LOG_SIZE_MAX)
   if ((checked & (checked - 1)) === 0) return checked
   throw new IpiError('IPI_INVALID_ARGUMENT', `${name} is a power of two, got ${checked}`)
-}
-
-/** Checks a time after which force is used. Throws `IPI_INVALID_ARGUMENT`. */
-export function checkForceAfter(forceAfterMs: number): number {
-  if (typeof forceAfterMs === 'number' && forceAfterMs >= 1) return forceAfterMs
-  throw new IpiError(
-    'IPI_INVALID_ARGUMENT',
-    `forceAfterMs is milliseconds >= 1 or Infinity, got ${String(forceAfterMs)}`,
-  )
 }
 
 /** Below some milliseconds every collection of garbage would be a lockup. */

@@ -2,7 +2,7 @@
 
 import { createRequire } from 'node:module'
 import { pathToFileURL } from 'node:url'
-import { sharedFunction } from '../../kernel/boot.ts'
+import { sharedFunction } from '../../kernel/attach.ts'
 import { moved } from '../../kernel/sched/task-values.ts'
 import { HANDLER_FUNCTIONS, type LoadRequest, type NamedTask } from './handler-protocol.ts'
 import { moveOf } from './movable.ts'
