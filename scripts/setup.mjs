@@ -13,7 +13,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { dirname, join, relative, sep } from 'node:path'
 import { fail, root, runNode, runNpm, say, tool } from './run.mjs'
 
 const builds = {
@@ -30,8 +30,8 @@ const builds = {
       ['index', 'worker', 'thread', 'piscina', 'piscina-thread', 'bentocache', 'lru-cache'],
       ['testing'],
     ],
-    // What that file is: all that a worker needs to become a CPU.
-    core: 'worker',
+    // Whoever loads a part later, by the part's room, has read all that this one needs.
+    before: { kernel: 'worker', platform: 'worker', services: 'index' },
     rooms: ['base', 'hardware', 'kernel', 'services', 'platform', 'testing'],
   },
   tests: {
@@ -103,7 +103,7 @@ async function build(target) {
     to,
     types,
     bundles = [],
-    core,
+    before = {},
     rooms = [],
     instrumented = {},
   } = builds[target]
@@ -125,7 +125,7 @@ async function build(target) {
   const { status } = await runNode([tool('typescript', 'tsc'), '-p', config])
   if (status !== 0) fail(`setup: ${to} does not compile.`)
   let outputs = sources.flatMap((source) => outputsOf(source, from, to, types))
-  for (const entries of bundles) outputs.push(...(await bundle(entries, core, from, to)))
+  for (const entries of bundles) outputs.push(...(await bundle(entries, before, from, to)))
   outputs = removeInsides([...new Set(outputs)], rooms, to)
   for (const [copy, how] of copies) {
     const copied = await runNode([join(root, 'scripts', 'instrument.mjs'), ...how])
@@ -144,7 +144,7 @@ async function build(target) {
 }
 
 /** Makes few files of many; gives them. Names and lines stay readable in a stack. */
-async function bundle(entries, core, from, to) {
+async function bundle(entries, before, from, to) {
   // Here and not above: on a fresh clone it is not there when this script begins.
   const { build: esbuild } = await import('esbuild')
   const { metafile } = await esbuild({
@@ -154,7 +154,7 @@ async function bundle(entries, core, from, to) {
     bundle: true,
     splitting: true,
     chunkNames: '[name]-[hash]',
-    plugins: entries.includes(core) ? [withCore(join(root, from, `${core}.ts`))] : [],
+    plugins: [keepTogether(before, join(root, from))],
     // Else an import for nothing but its effect is dropped: package.json says that there are none.
     ignoreAnnotations: true,
     format: 'esm',
@@ -186,13 +186,13 @@ function dropBareImports(output) {
 }
 
 /**
- * Keeps together what every thread needs. esbuild cuts by who needs a module, so each part that is
- * loaded later would cut out what it has in common with the core, and every thread would read all
- * the pieces. So such a part, whatever it needs, needs all of the core: that is loaded by then.
+ * Keeps together what is read at once. esbuild cuts by who needs a module, so each part that is loaded
+ * later would cut out what it has in common with what was there before, and every thread would read
+ * all the pieces. So such a part, whatever it needs, needs all of that.
  */
-function withCore(core) {
+function keepTogether(before, folder) {
   return {
-    name: 'with-core',
+    name: 'keep-together',
     setup({ onResolve, onLoad }) {
       const later = new Set()
       onResolve({ filter: /^\./ }, ({ kind, path, resolveDir }) => {
@@ -201,8 +201,9 @@ function withCore(core) {
       })
       onLoad({ filter: /\.ts$/ }, ({ path }) => {
         if (!later.has(path)) return undefined
-        const text = `${readFileSync(path, 'utf8')}\nimport ${JSON.stringify(core)}\n`
-        return { contents: text, loader: 'ts' }
+        const [room] = relative(folder, path).split(sep)
+        const entry = JSON.stringify(join(folder, `${before[room]}.ts`))
+        return { contents: `${readFileSync(path, 'utf8')}\nimport ${entry}\n`, loader: 'ts' }
       })
     },
   }

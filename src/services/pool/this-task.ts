@@ -1,7 +1,7 @@
 /** The task that runs, as its function sees it. */
 
 import { IpiError } from '../../base/errors.ts'
-import { thisMachine } from '../../kernel/boot.ts'
+import { thisMachine } from '../../kernel/attach.ts'
 import type { RunningTask } from '../../kernel/sched/running-task.ts'
 
 /**
