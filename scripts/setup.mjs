@@ -30,8 +30,14 @@ const builds = {
       ['index', 'worker', 'thread', 'piscina', 'piscina-thread', 'bentocache', 'lru-cache'],
       ['testing'],
     ],
-    // Whoever loads a part later, by the part's room, has read all that this one needs.
-    before: { kernel: 'worker', platform: 'worker', services: 'index' },
+    // What is read before a part that is loaded later, by its room, and with an entry.
+    before: {
+      kernel: 'worker',
+      platform: 'worker',
+      services: 'index',
+      'bentocache.ts': 'index',
+      'lru-cache.ts': 'index',
+    },
     rooms: ['base', 'hardware', 'kernel', 'services', 'platform', 'testing'],
   },
   tests: {
@@ -194,16 +200,18 @@ function keepTogether(before, folder) {
   return {
     name: 'keep-together',
     setup({ onResolve, onLoad }) {
-      const later = new Set()
-      onResolve({ filter: /^\./ }, ({ kind, path, resolveDir }) => {
-        if (kind === 'dynamic-import') later.add(join(resolveDir, path))
+      const beginnings = new Set()
+      onResolve({ filter: /./ }, ({ kind, path, resolveDir }) => {
+        const begins = kind === 'dynamic-import' || kind === 'entry-point'
+        if (begins) beginnings.add(join(resolveDir, path))
         return undefined
       })
       onLoad({ filter: /\.ts$/ }, ({ path }) => {
-        if (!later.has(path)) return undefined
-        const [room] = relative(folder, path).split(sep)
-        const entry = JSON.stringify(join(folder, `${before[room]}.ts`))
-        return { contents: `${readFileSync(path, 'utf8')}\nimport ${entry}\n`, loader: 'ts' }
+        const [place] = relative(folder, path).split(sep)
+        const entry = before[place]
+        if (entry === undefined || !beginnings.has(path)) return undefined
+        const read = JSON.stringify(join(folder, `${entry}.ts`))
+        return { contents: `${readFileSync(path, 'utf8')}\nimport ${read}\n`, loader: 'ts' }
       })
     },
   }

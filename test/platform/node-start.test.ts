@@ -8,8 +8,8 @@ import { parse } from 'acorn'
 const dist = new URL('../../../dist/', import.meta.url)
 
 /** Files and bytes, at most. A part that not every thread needs belongs behind an `import()`. */
-const THREAD = { files: 2, bytes: 260_000 }
-const PROGRAM = { files: 3, bytes: 300_000 }
+const THREAD = { files: 2, bytes: 270_000 }
+const PROGRAM = { files: 4, bytes: 330_000 }
 
 /** The files that are read when a module is imported, with their sizes: what it imports, to the end. */
 function filesOf(module: URL, found = new Map<string, number>()): Map<string, number> {
