@@ -22,12 +22,14 @@ export const warm = sharedFunction('warm', (article) => {
 export const look = sharedFunction('look', (article) => cache.get(article)?.cents)
 
 /** A loop that never returns to its event loop, and must not sell at the old price. */
-export const sell = sharedFunction('sell', ({ article, from }) => {
-  setImmediate(async () => {
-    await cache.fetch(article)
-    let sold = 0
-    // get is the look: no message could come in here.
-    while (cache.get(article)?.cents === from) sold++
-    console.log(`CPU 1 sold at ${from}, and then no more`)
-  })
+export const sell = sharedFunction('sell', (order) => {
+  setImmediate(() => void sellOn(order))
 })
+
+async function sellOn({ article, from }) {
+  await cache.fetch(article)
+  let sold = 0
+  // get is the look: no message could come in here.
+  while (cache.get(article)?.cents === from) sold++
+  console.log(`CPU 1 sold at ${from}, and then no more`)
+}

@@ -47,6 +47,8 @@ export const CODES_BY_FILE = {
   ],
   death: ['IPI_CPU_DIED'],
   abort: ['IPI_ABORTED'],
+  store: ['IPI_STORE_FULL'],
+  pool: ['IPI_POOL_CLOSED', 'IPI_QUEUE_FULL'],
   'memory-types': ['IPI_NO_FREE_RANGE', 'IPI_TYPE_CONFLICT'],
   'bad-caches': [
     'IPI_INVALID_ARGUMENT',
