@@ -222,11 +222,19 @@ export class NmiBacktrace {
     return question.answers
   }
 
-  /** Takes what a CPU has said, for all that have asked. */
+  /**
+   * Takes what a CPU has said, if it has, for all that have asked. With interrupts off until it is given
+   * out: whoever waits for the other question looks in a handler, and would find nothing and no report.
+   */
   #collect(cpu: number): void {
-    const report = this.#take(cpu)
-    for (const { asked, answers } of this.#questions) {
-      if (asked.has(cpu) && !answers.has(cpu)) answers.set(cpu, report)
+    const flags = this.#cpu.localIrqSave()
+    try {
+      const report = this.#values.takeReport(cpu) as CpuBacktrace | undefined
+      for (const { asked, answers } of this.#questions) {
+        if (asked.has(cpu) && !answers.has(cpu)) answers.set(cpu, report)
+      }
+    } finally {
+      this.#cpu.localIrqRestore(flags)
     }
   }
 
@@ -267,16 +275,6 @@ export class NmiBacktrace {
 
   #isLate(cpu: number): boolean {
     return this.#mayAsk(cpu) && this.#cpu.memory.testCpu(this.#askers(cpu), this.#cpu.id)
-  }
-
-  /** The report of a CPU, if it has sent one. */
-  #take(cpu: number): CpuBacktrace | undefined {
-    const flags = this.#cpu.localIrqSave()
-    try {
-      return this.#values.takeReport(cpu) as CpuBacktrace | undefined
-    } finally {
-      this.#cpu.localIrqRestore(flags)
-    }
   }
 
   /** What can be seen of a CPU that was not asked, or did not answer. */
