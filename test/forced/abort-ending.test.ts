@@ -15,7 +15,8 @@ const NODE = Number(process.versions.node.split('.')[0])
 /** Runs one of the programs of abort-ending to its end, or to the deadline. */
 function run(program: string, flags: readonly string[] = []) {
   return new Promise<{ code: number | null; output: string; errors: string }>((resolve, reject) => {
-    const options = { timeout: DEADLINE_MS, killSignal: 'SIGKILL' as const }
+    // One of them ends twenty threads.
+    const options = { timeout: 3 * DEADLINE_MS, killSignal: 'SIGKILL' as const }
     const child = spawn(process.execPath, [...flags, SCRIPT, program], options)
     let output = ''
     let errors = ''

@@ -101,7 +101,7 @@ describe('a profile', () => {
       const { result } = await startTask(1, workOn)
       await board.reached(WORD.entered)
       for (let i = 0; i < 3; i++) {
-        const profile = await settled(machine.profile(300, { intervalMs: 2 }), 'the profile')
+        const profile = await settled(machine.profile(1000, { intervalMs: 2 }), 'the profile')
         assert.ok(shareOf(hitsOf(profile, 1), 'hotFunction') > 0.7)
       }
       const seen = await settled(machine.backtrace([1]), 'the backtrace')
