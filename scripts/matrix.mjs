@@ -1,5 +1,5 @@
 // Runs the compiled tests with every supported line of Node: `npm run matrix`, or
-// `npm run matrix -- 20 26` for some. The binaries are the registry's own packages, kept under
+// `npm run matrix -- 20 26 forced` for some lines and some tests, named as for `npm test`. The binaries are the registry's own packages, kept under
 // .cache/node, so nothing has to be installed on the machine.
 
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
@@ -10,7 +10,9 @@ import { fail, root, run, runNpm, setup } from './run.mjs'
 /** The newest release of each line is meant; Node 20 has a lower bound, the one in `engines`. */
 const ranges = { 20: '^20.20.0', 22: '^22.0.0', 24: '^24.0.0', 26: '^26.0.0' }
 
-const asked = process.argv.slice(2)
+const args = process.argv.slice(2)
+const asked = args.filter((arg) => /^\d+$/.test(arg))
+const words = args.filter((arg) => !asked.includes(arg))
 const majors = asked.length > 0 ? asked : Object.keys(ranges)
 for (const major of majors) {
   if (!Object.hasOwn(ranges, major)) {
@@ -38,7 +40,7 @@ async function test(major) {
   const startedMs = performance.now()
   // Tests that start `node` by name must get this one too.
   const env = { ...process.env, PATH: dirname(node) + delimiter + process.env.PATH }
-  const { status, output } = await run(node, ['scripts/test.mjs'], { capture: true, env })
+  const { status, output } = await run(node, ['scripts/test.mjs', ...words], { capture: true, env })
   const seconds = ((performance.now() - startedMs) / 1000).toFixed(1)
 
   const log = join(root, '.cache', 'matrix', `${major}.log`)
