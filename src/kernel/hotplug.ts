@@ -245,15 +245,16 @@ export class Hotplug {
     this.#platform.warn(`interprocessor: ${(error as Error).message}`)
   }
 
-  /** The thread of a CPU is gone, or the CPU has left it. */
-  #remove(cpu: number, member: Member | undefined): void {
+  /** The thread of a CPU is gone, or the CPU has left it. Gives whether that was not known before. */
+  #remove(cpu: number, member: Member | undefined): boolean {
     const { memory } = this.#kernel.cpu
-    if (member !== undefined && this.#members.get(cpu) !== member) return
+    if (member !== undefined && this.#members.get(cpu) !== member) return false
     this.#members.delete(cpu)
     bury(this.#kernel.cpu, cpu)
     this.#kernel.values.dropPort(cpu)
     memory.clearCpu(HEADER.presentMask, cpu)
     raiseApicMapGeneration(memory)
+    return true
   }
 
   #onExit(cpu: number, member: Member, error: unknown): void {
@@ -261,8 +262,7 @@ export class Hotplug {
     member.error = error
     // A thread that has left the machine may have been in the middle of a send. If it ended before it
     // rang, nobody else rings.
-    if (this.#members.get(cpu) === member) this.#remove(cpu, member)
-    else announce(this.#kernel.cpu)
+    if (!this.#remove(cpu, member)) announce(this.#kernel.cpu)
     this.#kernel.waits.recheck()
     if (!member.leaving) {
       this.#platform.publish('died', { cpu, error })
