@@ -51,7 +51,8 @@ export const isWorkerThread: boolean = threadRole.isWorkerThread
 export const workerData: any = threadRole.workerData
 
 export type { LoadBalancer, PiscinaWorker } from './services/piscina/balancer.ts'
-export type { HistogramSummary, PiscinaHistogram } from './services/piscina/histogram.ts'
+export type { PiscinaHistogram } from './services/piscina/histogram.ts'
+export type { HistogramSummary } from './services/pool/histogram.ts'
 export {
   move,
   transferableSymbol,

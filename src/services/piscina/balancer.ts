@@ -1,6 +1,6 @@
 /** Who chooses the thread of a task, and what is known of the threads. */
 
-import type { HistogramSummary } from './histogram.ts'
+import type { HistogramSummary } from '../pool/histogram.ts'
 import type { PiscinaTask } from './task-queues.ts'
 
 /** A thread, as a load balancer and the events see it. */

@@ -81,28 +81,38 @@ export class Histogram {
   get summary(): HistogramSummary {
     const mean = this.#count === 0 ? 0 : this.#sum / this.#count
     const variance = this.#count === 0 ? 0 : this.#squares / this.#count - mean * mean
-    return {
-      average: mean,
-      mean,
-      stddev: Math.sqrt(Math.max(0, variance)),
-      min: this.#count === 0 ? 0 : this.#min,
-      max: this.#max,
-      p0_001: this.percentile(0.001),
-      p0_01: this.percentile(0.01),
-      p0_1: this.percentile(0.1),
-      p1: this.percentile(1),
-      p2_5: this.percentile(2.5),
-      p10: this.percentile(10),
-      p25: this.percentile(25),
-      p50: this.percentile(50),
-      p75: this.percentile(75),
-      p90: this.percentile(90),
-      p97_5: this.percentile(97.5),
-      p99: this.percentile(99),
-      p99_9: this.percentile(99.9),
-      p99_99: this.percentile(99.99),
-      p99_999: this.percentile(99.999),
-    }
+    const stddev = Math.sqrt(Math.max(0, variance))
+    const min = this.#count === 0 ? 0 : this.#min
+    return summarize({ mean, stddev, min, max: this.#max }, (percent) => this.percentile(percent))
+  }
+}
+
+/** Makes a summary of what a histogram knows, in milliseconds; `at` gives a percentile. */
+export function summarize(
+  { mean, stddev, min, max }: Pick<HistogramSummary, 'mean' | 'stddev' | 'min' | 'max'>,
+  at: (percent: number) => number,
+): HistogramSummary {
+  return {
+    average: mean,
+    mean,
+    stddev,
+    min,
+    max,
+    p0_001: at(0.001),
+    p0_01: at(0.01),
+    p0_1: at(0.1),
+    p1: at(1),
+    p2_5: at(2.5),
+    p10: at(10),
+    p25: at(25),
+    p50: at(50),
+    p75: at(75),
+    p90: at(90),
+    p97_5: at(97.5),
+    p99: at(99),
+    p99_9: at(99.9),
+    p99_99: at(99.99),
+    p99_999: at(99.999),
   }
 }
 
