@@ -13,6 +13,8 @@
  *                         <--- hand
  */
 
+import { fnv1a, FNV_OFFSET } from '../base/fnv.ts'
+
 /** What a translation is known by: the number of a page, or any string. */
 export type Key = number | string
 
@@ -233,10 +235,8 @@ export class TranslationBuffer {
 export function hashKey(key: Key): number {
   if (typeof key === 'number' && (key >>> 0 === key || (key | 0) === key)) return key | 0
   const text = String(key)
-  let hash = 0x811c9dc5
-  for (let i = 0; i < text.length; i++) {
-    hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193)
-  }
+  let hash = FNV_OFFSET
+  for (let i = 0; i < text.length; i++) hash = fnv1a(hash, text.charCodeAt(i))
   // FNV leaves the last characters in the low bits.
   return hash ^ (hash >>> 15)
 }

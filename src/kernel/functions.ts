@@ -4,6 +4,7 @@
  */
 
 import { IpiError } from '../base/errors.ts'
+import { fnv1a, FNV_OFFSET } from '../base/fnv.ts'
 import type { FunctionId } from './request.ts'
 
 /** What an author says of a shared function. */
@@ -158,12 +159,12 @@ function nameOnly(name: string): FunctionRecord {
  * (10,000 names: one chance in 10^11).
  */
 export function hashName(name: string): FunctionId {
-  let low = 0x811c9dc5
+  let low = FNV_OFFSET
   let high = 0x9747b28c
   for (let i = 0; i < name.length; i++) {
     const unit = name.charCodeAt(i)
-    low = Math.imul(low ^ unit, 0x01000193)
-    high = Math.imul(high ^ (unit + i), 0x01000193) ^ (high >>> 15)
+    low = fnv1a(low, unit)
+    high = fnv1a(high, unit + i) ^ (high >>> 15)
   }
   return { low, high: high | 0 }
 }

@@ -12,6 +12,7 @@ import { fileURLToPath } from 'node:url'
 import { isDeepStrictEqual } from 'node:util'
 import vm from 'node:vm'
 import { sharedFunction, thisMachine, type AbortedTask, type TaskGuard } from '../../src/index.ts'
+import { compute, numbers } from './endless.ts'
 import { WORD } from './machine-board.ts'
 import { board, defineTask } from './machine-tasks.ts'
 
@@ -29,16 +30,6 @@ const LOOP_WASM = new Uint8Array([
   0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, 1, 4, 1, 0x60, 0, 0, 3, 2, 1, 0, 7, 5, 1, 1, 0x66, 0, 0, 10, 9,
   1, 7, 0, 3, 0x40, 12, 0, 11, 11,
 ])
-
-function compute(rounds: number): number {
-  let x = 1
-  for (let i = 0; i < rounds; i++) x = (x * 3 + i) | 0
-  return x
-}
-
-function* numbers(): Generator<number> {
-  for (let i = 0; ; i++) yield i
-}
 
 /** Tasks that do not end: the table of the reference. */
 export const ENDLESS = {

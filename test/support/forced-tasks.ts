@@ -5,6 +5,7 @@
 
 import { readFileSync } from 'node:fs'
 import { sharedFunction, thisMachine } from '../../src/index.ts'
+import { compute, numbers } from './endless.ts'
 import { deadline, ENGINE_STATES, isOver, releaseWasm } from './forced-states.ts'
 import { WORD } from './machine-board.ts'
 import { board, defineTask } from './machine-tasks.ts'
@@ -22,17 +23,6 @@ export const watchNmis = sharedFunction('forced.watchNmis', () => {
     releaseWasm()
   })
 })
-
-/** Nothing in it but arithmetic: V8 makes of it a loop without calls. */
-function compute(rounds: number): number {
-  let x = 1
-  for (let i = 0; i < rounds; i++) x = (x * 3 + i) | 0
-  return x
-}
-
-function* numbers(): Generator<number> {
-  for (let i = 0; ; i++) yield i
-}
 
 /** Ways not to look up. Each begins by saying so, and lasts until an NMI has come. */
 export const STATES = {

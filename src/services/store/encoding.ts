@@ -6,6 +6,7 @@
 import { deserialize, serialize } from 'node:v8'
 import { Codec } from '../../base/codec.ts'
 import { IpiError } from '../../base/errors.ts'
+import { fnv1a } from '../../base/fnv.ts'
 
 /** What is kept under: as in a Map, but strings and numbers only. */
 export type StoreKey = string | number
@@ -53,7 +54,7 @@ export class StoreEncoder {
         const unit = key.charCodeAt(i)
         if (unit > 0xff) return this.#encodeUtf16(key)
         bytes[i + 1] = unit
-        hash = Math.imul(hash ^ unit, FNV_PRIME)
+        hash = fnv1a(hash, unit)
       }
       this.keyBytes = key.length + 1
       return mix(hash)
@@ -85,7 +86,7 @@ export class StoreEncoder {
 
   #hash(): number {
     let hash: number = TAG.utf16
-    for (let i = 1; i < this.keyBytes; i++) hash = Math.imul(hash ^ this.#key[i]!, FNV_PRIME)
+    for (let i = 1; i < this.keyBytes; i++) hash = fnv1a(hash, this.#key[i]!)
     return mix(hash)
   }
 
@@ -128,8 +129,6 @@ export class StoreEncoder {
     return kind === KIND.bytes ? bytes : deserialize(bytes)
   }
 }
-
-const FNV_PRIME = 0x01000193
 
 /** Every bit of a hash depends on every other, so that chains can be chosen by the low ones. */
 function mix(hash: number): number {
