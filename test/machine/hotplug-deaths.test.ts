@@ -7,7 +7,7 @@ import { ATTENTION, CPU, CPU_STATE, HEADER } from '../../src/hardware/layout.ts'
 import { CLOSED } from '../../src/kernel/request.ts'
 import { until } from '../support/machine-board.ts'
 import { withAdopted, withMachine } from '../support/machine-harness.ts'
-import { echo } from '../support/machine-tasks.ts'
+import { echo, stay } from '../support/machine-tasks.ts'
 
 test('a newcomer that dies at once does not hold up who waits for it and blocks', async () => {
   await withAdopted({ cpus: 1, maxCpus: 2 }, async ({ machine, makeWorker }) => {
@@ -45,6 +45,7 @@ test('whom a thread that has left meant to wake when it ended is woken', async (
   await withAdopted({ cpus: 3, haltPollMs: 0 }, async ({ machine, adopted }) => {
     const { memory } = machine.cpu
     const attention = memory.cpuPage(2) + CPU.attention
+    await machine.smpCallFunctionSingle(1, stay)
     await machine.cpuDown(1)
     // It was interrupted in the middle of a send, left, went on, and ended before it had rung.
     const isParked = (): boolean => memory.readCpu(2, CPU.state) === CPU_STATE.parked

@@ -60,6 +60,11 @@ export const releaseSoon = sharedFunction('machine.releaseSoon', (delayMs: numbe
   setTimeout(() => board().set(WORD.release, 1), delayMs)
 })
 
+/** Keeps the thread alive also when it has left its machine. */
+export const stay = sharedFunction('machine.stay', () => {
+  setInterval(() => undefined, 60_000)
+})
+
 /** How a task ended, as it crosses. */
 interface Report {
   readonly id: string
