@@ -194,12 +194,12 @@ export const DEADLY = {
 /** Tasks that end by themselves. */
 const SHORT = {
   quick: () => compute(200),
-  'a little longer': () => compute(20_000),
+  'a little longer': (rounds = 20_000) => compute(rounds),
   'process.exit()': () => process.exit(3),
-} satisfies Record<string, () => unknown>
+} satisfies Record<string, (rounds?: number) => unknown>
 
 /** Tasks by name. */
-const TASKS: Readonly<Record<string, () => unknown>> = {
+const TASKS: Readonly<Record<string, (rounds?: number) => unknown>> = {
   ...ENDLESS,
   ...NODE,
   ...SOFT,
@@ -212,10 +212,11 @@ export type SoftName = keyof typeof SOFT
 export type DeadlyName = keyof typeof DEADLY
 export type TaskName = EndlessName | keyof typeof NODE | SoftName | DeadlyName | keyof typeof SHORT
 
-/** What to run: a number and a task. */
+/** What to run: a number and a task; of `a little longer`, how long, in rounds of arithmetic. */
 export interface Order {
   readonly task: number
   readonly name: TaskName
+  readonly rounds?: number
 }
 
 /** How the executor saw tasks end. */
@@ -242,12 +243,12 @@ function runAll(orders: readonly Order[]): void {
   guard.run(
     () => {
       for (let order = queue.shift(); order !== undefined; order = queue.shift()) {
-        const { task, name } = order
+        const { task, name, rounds } = order
         guard.enter(task)
         board().set(STARTED, task)
         let error: string | undefined
         try {
-          TASKS[name]!()
+          TASKS[name]!(rounds)
         } catch (thrown) {
           error = String((thrown as { code?: unknown }).code ?? thrown)
         }
