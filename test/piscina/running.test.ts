@@ -254,6 +254,31 @@ only('tells why a file cannot be loaded, and leaves nobody waiting', async ({ po
   })
 })
 
+only(
+  'an ES module is not required: a thread that ends meanwhile would end the process',
+  async ({ pool }) => {
+    const module = file(
+      'module.mjs',
+      `import { createRequire } from 'node:module'
+     const { cache } = createRequire(import.meta.url)
+     export default () => Object.keys(cache).includes(import.meta.filename)`,
+    )
+    assert.equal(await pool({ filename: module }).run(0), false)
+  },
+)
+
+only('a file that is none to import is left to those who have hooked require', async ({ pool }) => {
+  const compiled = file('handler.compiled', '(value) => value * 5')
+  const hook = file(
+    'hook.cjs',
+    `require.extensions['.compiled'] = (module, name) => {
+       module.exports = (0, eval)(require('node:fs').readFileSync(name, 'utf8'))
+     }`,
+  )
+  const made = pool({ filename: compiled, execArgv: ['--require', hook] })
+  assert.equal(await made.run(2), 10)
+})
+
 only('a result that cannot be cloned fails its task and not its thread', async ({ pool }) => {
   const made = pool({ maxThreads: 1 })
   const before = made.threads[0]!.threadId

@@ -56,33 +56,38 @@ async function beNicer(increment: number): Promise<void> {
 
 /** The exported function of that name, or the promise of one; undefined if there is none. */
 async function load(filename: string, name: string): Promise<Handler | undefined> {
-  const handler = (await fromRequire(filename, name)) ?? (await fromImport(filename, name))
-  if (handler === undefined) return undefined
+  // A module may export the promise of its function.
+  const exported = await exportOf(await read(filename), name)
+  if (typeof exported !== 'function') return undefined
+  const handler = exported as Handler
   if (handlers.size >= HANDLERS_MAX) handlers.clear()
   handlers.set(`${filename}/${name}`, handler)
   return handler
 }
 
-/** First as CommonJS, whose whole export may be the function; what fails is tried as a module. */
-async function fromRequire(filename: string, name: string): Promise<Handler | undefined> {
+/**
+ * Imports a file. What is no module to Node, but something to whoever has hooked `require` (a compiler,
+ * an addon), is required; if that fails as well, the import's error is the one to tell. Not the other
+ * way round: a thread that is terminated while it requires an ES module ends the process
+ * (an assertion of ModuleWrap::CreateRequiredModuleFacade).
+ */
+async function read(filename: string): Promise<Exports> {
   try {
-    const whole = require(filename) as (object & { readonly __esModule?: boolean }) | null
-    const isWhole = name === 'default' && whole?.__esModule !== true
-    return await ifFunction(isWhole ? whole : (whole as Exports | null)?.[name])
-  } catch {
-    return undefined
+    return (await import(pathToFileURL(filename).href)) as Exports
+  } catch (error) {
+    try {
+      return { default: require(filename) as unknown }
+    } catch {
+      throw error
+    }
   }
 }
 
-async function fromImport(filename: string, name: string): Promise<Handler | undefined> {
-  const namespace = (await import(pathToFileURL(filename).href)) as Exports
-  return ifFunction(namespace[name])
-}
-
-/** A module may export the promise of its function. */
-async function ifFunction(exported: unknown): Promise<Handler | undefined> {
-  const found = await exported
-  return typeof found === 'function' ? (found as Handler) : undefined
+/** An export, or the promise of one. The default of CommonJS is all that it exports. */
+function exportOf(namespace: Exports, name: string): unknown {
+  const whole = namespace['default'] as Exports | null | undefined
+  if (name === 'default') return whole?.['__esModule'] === true ? whole['default'] : whole
+  return namespace[name] ?? whole?.[name]
 }
 
 /** Calls a handler. What it prints is handed over before its result: then it is seen in any case. */
