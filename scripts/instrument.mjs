@@ -18,22 +18,12 @@
 
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { fail, root } from './run.mjs'
+import { parse } from 'acorn'
+import { root } from './run.mjs'
 
-// With arguments: a folder below build, and changes: a file, a text, another text. With --boundaries an
-// interrupt may come at the beginning of every method and of every turn of a loop, whether it touches
-// memory or not: where V8 lets one in.
-const args = process.argv.slice(2)
-const boundaries = args.includes('--boundaries')
-const words = args.filter((arg) => arg !== '--boundaries')
-const [folder = boundaries ? 'interrupted' : 'explored', ...changes] = words
 const from = join(root, 'build', 'src')
-const to = join(root, 'build', folder)
 const rooms = ['hardware', 'kernel', 'services/store']
 const memoryModule = 'hardware/memory.js'
-/** From the modules that are written to the field that is not. */
-const down = '../'.repeat(folder.split('/').length)
-const runtime = `${down}test/support/explorer-runtime.js`
 
 /** Methods of arrays whose callback may touch memory. */
 const arrayMethods = new Set([
@@ -63,58 +53,87 @@ const globals = new Set(
   ),
 )
 
-const { parse } = await import('acorn')
-
 /** What a function needs for the calls and reads in it. */
 const locals = 'let $t, $o; '
 const boundary = 'yield $boundary; '
 
 /** What applications put in: scenarios put in generators. */
 const callbacks = ['handler', 'onSchedule']
-/** Everything that is known of all files. */
-const names = { yielding: new Set(callbacks), getters: new Set(), setters: new Set() }
 
-const files = rooms.flatMap((room) =>
-  readdirSync(join(from, room), { recursive: true })
-    .map((name) => `${room}/${String(name).replaceAll('\\', '/')}`)
-    .filter((name) => name.endsWith('.js') && name !== memoryModule),
-)
-const modules = files.map((file) => {
-  const source = mutate(file, readFileSync(join(from, file), 'utf8'))
+/**
+ * What is known of all files together, once without and once with boundaries. It only grows: what a
+ * changed copy of a file has added stays, and costs time.
+ */
+const readings = new Map()
+/** The one that is being worked with. */
+let boundaries, names, methods
+/** From the modules that are being written to those that are not. */
+let down
+
+/**
+ * Writes the code to a folder below `build`. `changes`: a file, a text that it has once, another text;
+ * throws if it has not. With `boundaries` an interrupt may come at the beginning of every method and of
+ * every turn of a loop, whether it touches memory or not: where V8 lets one in.
+ */
+export function instrument(folder, { boundaries: atBoundaries = false, changes = [] } = {}) {
+  if (!readings.has(atBoundaries)) readings.set(atBoundaries, readAll())
+  boundaries = atBoundaries
+  const all = readings.get(boundaries)
+  names = all.names
+  methods = all.methods
+  down = '../'.repeat(folder.split('/').length)
+  const changed = new Map(changes.map(({ file }) => [file, readModule(file, changes)]))
+  const modules = all.modules.map((module) => changed.get(module.file) ?? module)
+  for (const { source } of changed.values()) addMethods(source)
+  // By name, until nothing more is found.
+  for (let before = -1; before !== size();) {
+    before = size()
+    for (const module of modules) findYielding(module)
+  }
+  const to = join(root, 'build', folder)
+  rmSync(to, { recursive: true, force: true })
+  for (const module of modules) {
+    const target = join(to, module.file)
+    mkdirSync(dirname(target), { recursive: true })
+    writeFileSync(target, print(module))
+  }
+}
+
+function readAll() {
+  const files = rooms.flatMap((room) =>
+    readdirSync(join(from, room), { recursive: true })
+      .map((name) => `${room}/${String(name).replaceAll('\\', '/')}`)
+      .filter((name) => name.endsWith('.js') && name !== memoryModule),
+  )
+  const modules = files.map((file) => readModule(file, []))
+  methods = new Set()
+  for (const { source } of modules) addMethods(source)
+  names = { yielding: new Set(callbacks), getters: new Set(), setters: new Set() }
+  return { modules, names, methods }
+}
+
+function readModule(file, changes) {
+  const source = change(file, readFileSync(join(from, file), 'utf8'), changes)
   const tree = parse(source, { ecmaVersion: 2022, sourceType: 'module', preserveParens: true })
   link(tree, undefined)
   return { file, source, tree, ...bindings(tree) }
-})
-
-/** The private methods of all classes. */
-const methods = new Set(
-  modules.flatMap(({ source }) =>
-    [...source.matchAll(/^ {4}(?:static )?(?:async )?(#\w+)\(/gm)].map(([, name]) => name),
-  ),
-)
-
-// By name, until nothing more is found.
-for (let before = -1; before !== size();) {
-  before = size()
-  for (const module of modules) findYielding(module)
-}
-rmSync(to, { recursive: true, force: true })
-for (const module of modules) {
-  const target = join(to, module.file)
-  mkdirSync(dirname(target), { recursive: true })
-  writeFileSync(target, print(module))
 }
 
 /** The text of a file, with the changes that are for it. */
-function mutate(file, text) {
+function change(file, text, changes) {
   let source = text.replace(/^\/\/# sourceMappingURL.*$/m, '')
-  for (let i = 0; i < changes.length; i += 3) {
-    const [where, before, after] = changes.slice(i, i + 3)
+  for (const { file: where, from: before, to: after } of changes) {
     if (where !== file) continue
-    if (source.split(before).length !== 2) fail(`instrument: ${file} has not one "${before}".`)
+    if (source.split(before).length !== 2) throw new Error(`${file} has not one "${before}"`)
     source = source.replace(before, () => after)
   }
   return source
+}
+
+/** Takes note of the private methods of a module's classes. */
+function addMethods(source) {
+  for (const [, name] of source.matchAll(/^ {4}(?:static )?(?:async )?(#\w+)\(/gm))
+    methods.add(name)
 }
 
 function size() {
@@ -281,7 +300,7 @@ function findYielding(module) {
 function print(module) {
   const { tree, file } = module
   const up = '../'.repeat(file.split('/').length - 1)
-  const header = `import { $arm, $array, $async, $await, $boundary, $Gen, $now, $op, $pause, $peek, $Promise as Promise, $run, $wait } from '${up}${runtime}'\nlet $t, $o\n`
+  const header = `import { $arm, $array, $async, $await, $boundary, $Gen, $now, $op, $pause, $peek, $Promise as Promise, $run, $wait } from '${up}${down}test/support/explorer-runtime.js'\nlet $t, $o\n`
   return header + render(tree, module, { yields: false })
 }
 

@@ -48,10 +48,7 @@ const builds = {
     types: false,
     // The explorer runs copies of the code that yield at each access to shared memory; one of them
     // yields at every method as well, where a forced entry may come.
-    instrumented: {
-      'build/explored/kernel/kernel.js': [],
-      'build/interrupted/kernel/kernel.js': ['--boundaries'],
-    },
+    instrumented: { explored: { boundaries: false }, interrupted: { boundaries: true } },
   },
 }
 
@@ -134,9 +131,10 @@ async function build(target) {
   for (const entries of bundles) outputs.push(...(await bundle(entries, before, from, to)))
   outputs = removeInsides([...new Set(outputs)], rooms, to)
   for (const [copy, how] of copies) {
-    const copied = await runNode([join(root, 'scripts', 'instrument.mjs'), ...how])
-    if (copied.status !== 0) fail('setup: the code cannot be instrumented.')
-    outputs.push(copy)
+    // Here and not above: what it needs is not there when this script begins.
+    const { instrument } = await import('./instrument.mjs')
+    instrument(copy, how)
+    outputs.push(`${to}/${copy}/kernel/kernel.js`)
   }
 
   // A test whose source is gone must not run again, and only what a build made is ever removed.

@@ -65,7 +65,7 @@ async function run(
   })
   const pool = (options: Options = {}): Pool => {
     // piscina requires whatever it can. A thread that ends while it requires an ES module ends the process.
-    const never = { execArgv: [...process.execArgv, '--no-experimental-require-module'] }
+    const never = { execArgv: ['--no-experimental-require-module'] }
     const careful = library === ours ? {} : never
     const made = new library.Piscina({ filename: HANDLERS, ...careful, ...options })
     pools.push(made)

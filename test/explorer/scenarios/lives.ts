@@ -292,7 +292,7 @@ export const LIVES: readonly KernelScenario[] = [
   scenario(
     ['E-26'],
     "is buried and goes on for a while; what it takes then is nobody's",
-    3,
+    2,
     2,
     (machine) => {
       const [first, zombie] = machine.locks()
