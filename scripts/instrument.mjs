@@ -12,6 +12,8 @@
 //   await x                    ->  (yield* $await(x))
 //   Promise                    ->  one whose jobs an explored event loop runs
 //
+// What a loop does so and so often before it does something else, it does less often (`fewer`).
+//
 // Which functions may touch memory is worked out by name, for all classes together: a name that is
 // wrongly suspected costs time and nothing else, because what was called says what it gave. Where a
 // generator cannot be (constructors), accesses are made at once.
@@ -24,6 +26,18 @@ import { root } from './run.mjs'
 const from = join(root, 'build', 'src')
 const rooms = ['hardware', 'kernel', 'services/store']
 const memoryModule = 'hardware/memory.js'
+
+/**
+ * Numbers of equal turns: looks at a word before one at the clock. What can come between two of them can
+ * come between any two, so that more of them cost time and show nothing.
+ */
+const fewer = [
+  {
+    file: 'kernel/idle.js',
+    from: 'const LOOKS_PER_CLOCK = 64',
+    to: 'const LOOKS_PER_CLOCK = 3',
+  },
+]
 
 /** Methods of arrays whose callback may touch memory. */
 const arrayMethods = new Set([
@@ -82,7 +96,9 @@ export function instrument(folder, { boundaries: atBoundaries = false, changes =
   names = all.names
   methods = all.methods
   down = '../'.repeat(folder.split('/').length)
-  const changed = new Map(changes.map(({ file }) => [file, readModule(file, changes)]))
+  const changed = new Map(
+    changes.map(({ file }) => [file, readModule(file, [...fewer, ...changes])]),
+  )
   const modules = all.modules.map((module) => changed.get(module.file) ?? module)
   for (const { source } of changed.values()) addMethods(source)
   // By name, until nothing more is found.
@@ -105,7 +121,7 @@ function readAll() {
       .map((name) => `${room}/${String(name).replaceAll('\\', '/')}`)
       .filter((name) => name.endsWith('.js') && name !== memoryModule),
   )
-  const modules = files.map((file) => readModule(file, []))
+  const modules = files.map((file) => readModule(file, fewer))
   methods = new Set()
   for (const { source } of modules) addMethods(source)
   names = { yielding: new Set(callbacks), getters: new Set(), setters: new Set() }

@@ -15,16 +15,25 @@ export interface Mutant {
   readonly name: string
   /** More than one where one thing is made sure in two ways, and either is enough. */
   readonly edits: readonly Edit[]
-  /** Names of scenarios, or parts of them; with `, anywhere` behind it: interrupted at each method and turn of a loop. */
-  readonly found: string
+  /**
+   * Names of scenarios, or parts of names: of each, one must find it. With `, anywhere` behind it:
+   * interrupted at each method and turn of a loop.
+   */
+  readonly found: readonly string[]
+  /** For one that chance does not find soon: how many preemptions it takes. */
+  readonly preemptions?: number
 }
 
 function mutant(
   name: string,
-  found: string,
+  found: string | readonly string[],
   ...edits: readonly (readonly [string, string, string])[]
 ): Mutant {
-  return { name, found, edits: edits.map(([file, from, to]) => ({ file, from, to })) }
+  return {
+    name,
+    found: typeof found === 'string' ? [found] : found,
+    edits: edits.map(([file, from, to]) => ({ file, from, to })),
+  }
 }
 
 /** A send as an xAPIC without care has it: the destination, something else, the command. */
@@ -140,7 +149,7 @@ export const MUTANTS: readonly Mutant[] = [
   ]),
   mutant(
     'looks at the mark, and takes the promise back after it',
-    'stops polling while it is marked',
+    ['stops polling while it is marked', 'a CPU stops polling while tasks come'],
     [
       'kernel/idle.js',
       'const old = this.#cpu.clearThreadFlags(TIF.POLLING_NRFLAG);',
@@ -201,7 +210,7 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   mutant(
     'waits for a CPU that has left',
-    'leaves while another asks it (callData)',
+    ['leaves while another asks it (callData)', 'leaves while another awaits it (callData)'],
     [
       'kernel/call-data.js',
       'return memory.testCpu(at, cpu) || !this.#isOpen(cpu);',
@@ -213,11 +222,15 @@ export const MUTANTS: readonly Mutant[] = [
       'if (cpuState === -1)',
     ],
   ),
-  mutant('takes no interrupts while it blocks', 'two block for each other', [
-    'kernel/wait.js',
-    "this.#haltUnless(condition, Math.min(rest, LOOK_AROUND_MS));\n            core.deliverInterrupts('safepoint');",
-    'this.#haltUnless(condition, Math.min(rest, LOOK_AROUND_MS));',
-  ]),
+  mutant(
+    'takes no interrupts while it blocks',
+    ['two block for each other', 'two block to have dropped what both have read'],
+    [
+      'kernel/wait.js',
+      "this.#haltUnless(condition, Math.min(rest, LOOK_AROUND_MS));\n            core.deliverInterrupts('safepoint');",
+      'this.#haltUnless(condition, Math.min(rest, LOOK_AROUND_MS));',
+    ],
+  ),
   mutant('waits for a flush with interrupts off', 'flushes, and is called by whom it waits for', [
     'kernel/flush-waits.js',
     'if (!waits.block(request.finish, timeoutMs))',
@@ -473,11 +486,11 @@ export const MUTANTS: readonly Mutant[] = [
     'if (id === BOOT_CPU)',
     'if (id >= BOOT_CPU)',
   ]),
-  mutant('waits in a rendezvous for one that is dead', 'adds a range and dies', [
-    'kernel/rendezvous.js',
-    '&& !this.#isGone(cpu))',
-    '&& cpu >= 0)',
-  ]),
+  mutant(
+    'waits in a rendezvous for one that is dead',
+    ['adds a range and dies', 'dies while it is asked to add a range'],
+    ['kernel/rendezvous.js', '&& !this.#isGone(cpu))', '&& cpu >= 0)'],
+  ),
   mutant('waits for those whom the dead did not ask', 'dies before it asks the other', [
     'kernel/rendezvous.js',
     '|| this.#initiatorIsGone())',
@@ -734,15 +747,23 @@ export const MUTANTS: readonly Mutant[] = [
     'if (hashes.length > 0) {',
     'if (hashes.length > 9) {',
   ]),
-  mutant(
-    'enters a fill after it has looked whether the key is broken',
-    'is interrupted when a key is broken that it is about to fill, anywhere',
-    [
-      'kernel/translations.js',
-      'const flags = this.#cpu.localIrqSave();\n        this.poll();\n        const mayKeep = !this.#left && !this.#brokenHashes.has(fill.hash);',
-      'this.poll();\n        const mayKeep = !this.#left && !this.#brokenHashes.has(fill.hash);\n        const flags = this.#cpu.localIrqSave();',
-    ],
-  ),
+  {
+    ...mutant(
+      'enters a fill after it has looked whether the key is broken',
+      'is interrupted when a key is broken that it is about to fill, anywhere',
+      [
+        'kernel/translations.js',
+        'const flags = this.#cpu.localIrqSave();\n        this.poll();\n        const mayKeep = !this.#left && !this.#brokenHashes.has(fill.hash);',
+        'this.poll();\n        const mayKeep = !this.#left && !this.#brokenHashes.has(fill.hash);\n        const flags = this.#cpu.localIrqSave();',
+      ],
+    ),
+    preemptions: 1,
+  },
+  mutant('joins without saying so', 'joins while another flushes', [
+    'kernel/translations.js',
+    'memory.setCpu(vmMask(this.mm), id);',
+    '',
+  ]),
   mutant(
     'keeps a value after it has looked whether it was flushed',
     'is interrupted to drop what it has just read, anywhere',

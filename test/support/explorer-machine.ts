@@ -28,6 +28,7 @@ import { CpuMask } from '../../src/base/cpu-mask.ts'
 import { describe } from '../../src/kernel/kernel.ts'
 import type { SharedOptions } from '../../src/kernel/protocol.ts'
 import { Bus, type Access, type Program, type Setup, type Watch } from '../../src/testing.ts'
+import { nameOfWord } from './explorer-names.ts'
 import { unhandledRejection, usePromises } from './explorer-promises.ts'
 import { $await, $run, armed, useClock, useWatch, type Clock } from './explorer-runtime.ts'
 import { ExploredThread, go } from './explorer-thread.ts'
@@ -480,36 +481,6 @@ export class ExploredMachine {
 
   /** The name of a word, for tables. */
   nameOf(at: number): string {
-    const { layout } = this.#rooms
-    const { memory } = this.kernels[0]!.cpu
-    const find = (table: Readonly<Record<string, number>>, offset: number): string => {
-      const [name, first] = Object.entries(table)
-        .filter(([, place]) => place <= offset)
-        .reduce((a, b) => (b[1] >= a[1] ? b : a))
-      return offset === first ? name : `${name}+${offset - first}`
-    }
-    if (at < now(memory.apicPage(0))) return find(layout.HEADER, at)
-    for (const { cpu } of this.kernels) {
-      if (at >= now(memory.apicPage(cpu.id)) && at < cpu.page) {
-        return `apic${cpu.id}.${((at - now(memory.apicPage(cpu.id))) * 4).toString(16)}h`
-      }
-      const first = now(memory.slots(cpu.id))
-      if (at < cpu.page + layout.PAGE_WORDS) return `${find(layout.CPU, at - cpu.page)}${cpu.id}`
-      const rings = first + memory.slotCount * memory.slotWords
-      const [task] = this.tasksOf(cpu.id)
-      if (at >= rings && at < task!) {
-        const cells = now(layout.ringCells(memory))
-        return `ring${cpu.id}.${Math.floor((at - rings) / cells)}.${(at - rings) % cells}`
-      }
-      if (at >= task! && at < task! + memory.taskCount * layout.TASK_SLOT_WORDS) {
-        const number = Math.floor((at - task!) / layout.TASK_SLOT_WORDS)
-        return `task${cpu.id}.${number}.${find(layout.TASK_SLOT, (at - task!) % layout.TASK_SLOT_WORDS)}`
-      }
-      if (at < first + memory.slotCount * memory.slotWords) {
-        const slot = Math.floor((at - first) / memory.slotWords)
-        return `slot${cpu.id}.${slot}.${find(layout.SLOT, (at - first) % memory.slotWords)}`
-      }
-    }
-    return `[${at}]`
+    return nameOfWord(this.kernels[0]!.cpu.memory, at)
   }
 }

@@ -107,7 +107,7 @@ export const SIGNALLING: readonly KernelScenario[] = [
   scenario(
     ['E-04'],
     'stops polling while it is marked for rescheduling',
-    0,
+    1,
     2,
     // Until the other has gone to sleep, or is about to.
     marking(function* ({ cpu }) {

@@ -117,7 +117,7 @@ export const TASKS: readonly KernelScenario[] = [
   scenario(
     ['E-04', 'E-40'],
     'a CPU stops polling while tasks come',
-    0,
+    1,
     2,
     (machine) => {
       const tasks = new Tasks(machine, 1)

@@ -666,34 +666,4 @@ export const TRANSLATIONS: readonly KernelScenario[] = [
     },
     { interruptible: [1] },
   ),
-
-  scenario(
-    ['I3', 'E-24'],
-    'is interrupted to drop what it is filling',
-    0,
-    2,
-    (machine) => {
-      const oracle = new Oracle(machine, 1)
-      return {
-        programs: [
-          changes(oracle, 'dropped'),
-          function* (kernel) {
-            const space = oracle.space(kernel)
-            for (const key of [KEY, OTHER]) yield* oracle.checkedRead(kernel, key)
-            yield* go(space.evict(OTHER))
-            yield* oracle.checkedRead(kernel)
-            yield* oracle.checkCopy(kernel)
-          },
-        ],
-        invariant: oracle.inOrder,
-        atEnd: () => {
-          const { buffer } = oracle.space(machine.kernels[1]!)
-          now(buffer.invalidateHash(KEY))
-          now(buffer.invalidateHash(OTHER))
-          return expect(now(buffer.size) === 0, () => 'the buffer has lost count of what it holds')
-        },
-      }
-    },
-    { interruptible: [1] },
-  ),
 ]

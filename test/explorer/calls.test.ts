@@ -1,0 +1,6 @@
+/** Calls in every interleaving that takes seconds. More: `npm run explore -- --seconds 60`. */
+
+import { testScenarios } from '../support/explorer-tests.ts'
+import { CALLS } from './scenarios/calls.ts'
+
+testScenarios(CALLS)
