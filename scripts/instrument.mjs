@@ -111,7 +111,7 @@ export function instrument(folder, { boundaries: atBoundaries = false, changes =
   for (const module of modules) {
     const target = join(to, module.file)
     mkdirSync(dirname(target), { recursive: true })
-    writeFileSync(target, print(module))
+    writeFileSync(target, printed(module))
   }
 }
 
@@ -310,6 +310,13 @@ function findYielding(module) {
     }
   }
   visit(module.tree)
+}
+
+/** The same, from memory if nothing has been learned since. */
+function printed(module) {
+  const state = `${size()} ${down}`
+  if (module.printed?.state !== state) module.printed = { state, text: print(module) }
+  return module.printed.text
 }
 
 /** The module anew. */

@@ -25,7 +25,7 @@ const script = new URL('../../../scripts/instrument.mjs', import.meta.url)
 const { instrument } = (await import(script.href)) as Instrumenter
 
 /** How long each strategy looks at first, and how many times as long when its turn comes again. */
-const FIRST_LOOK_MS = 250
+const FIRST_LOOK_MS = 60
 const GROWTH = 4
 /** After the name of a scenario: with a boundary at each method and turn of a loop. */
 const ANYWHERE = ', anywhere'
