@@ -60,7 +60,7 @@ async function exploreMutants(): Promise<boolean> {
       console.log(`${mutant.name}: ${how(seen)}`)
       for (const each of scenariosOf(found)) {
         if (proven.has(each.name)) continue
-        if (await findFault(mutant, found, 5000, [each])) proven.add(each.name)
+        if (await findFault(mutant, found, 20_000, [each])) proven.add(each.name)
       }
     }
   }
