@@ -17,6 +17,7 @@ import {
 } from '../support/abort-tasks.ts'
 import { expectBalancedBooks } from '../support/machine-books.ts'
 import { Board, settled } from '../support/machine-board.ts'
+import { describeScene } from '../support/machine-scene.ts'
 import { echo, runTask, setBoard } from '../support/machine-tasks.ts'
 import { Dice } from '../support/random.ts'
 
@@ -60,10 +61,15 @@ let sinceLook = 0
 await machine.cpuhpSetupState('board', { startup: setBoard }, board.words.buffer)
 await settled(runTask(1, openExecutor), 'opening')
 const startMs = performance.now()
-for (let i = 0; i < count; i++) {
-  await abortOne(i * ORDERS + 1)
-  if (i % LOOK_EVERY === LOOK_EVERY - 1) await look()
-  if (i % 1000 === 999) console.log(`${i + 1} of ${count}`)
+try {
+  for (let i = 0; i < count; i++) {
+    await abortOne(i * ORDERS + 1)
+    if (i % LOOK_EVERY === LOOK_EVERY - 1) await look()
+    if (i % 1000 === 999) console.log(`${i + 1} of ${count}`)
+  }
+} catch (error) {
+  console.log(await describeScene(machine))
+  throw error
 }
 print(performance.now() - startMs)
 await machine.close()

@@ -95,6 +95,11 @@ describe('an NMI in a handler of the event exit', () => {
   })
 })
 
+test('an NMI is taken by a main thread that a debugger has stopped, and it stays stopped', async () => {
+  const { code, output, errors } = await run('an NMI while a debugger has stopped the main thread')
+  assert.deepEqual([code, output], [0, '1 taken while it stood'], errors)
+})
+
 test('a machine made in a worker says so, NMIs wait for a safepoint, and force is refused', async () => {
   const { code, output, errors } = await run('a machine made in a worker')
   const [here, there, end, ...refused] = output.split('\n')

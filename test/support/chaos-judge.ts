@@ -6,11 +6,9 @@
 
 import { writeSync } from 'node:fs'
 import { isMainThread, parentPort, workerData } from 'node:worker_threads'
-import { CPU, HEADER } from '../../src/hardware/layout.ts'
 import { MachineMemory } from '../../src/hardware/machine-memory.ts'
-import { CPU_STATE_NAMES } from '../../src/kernel/diagnose.ts'
-import { REQUEST_FLAG, REQUEST_STATE, requestFlags } from '../../src/kernel/request.ts'
 import { AT, clockMs, cpusOf, CPUS_MAX, LANES, Ledger, OPERATIONS } from './chaos-ledger.ts'
+import { describeMemory } from './machine-scene.ts'
 
 /** What a judge is given. */
 export interface JudgeData {
@@ -41,36 +39,15 @@ export function overdue(book: Ledger, limitMs: number): string[] {
   return late
 }
 
-/** What every CPU of a machine does, from its shared memory alone. */
-export function describeMachine(memory: MachineMemory, book: Ledger): string {
-  const lines: string[] = []
-  const locks = ['controlLock', 'callLock', 'callData', 'tlbLock', 'stopState'] as const
-  lines.push(locks.map((name) => `${name} ${Atomics.load(memory.words, HEADER[name])}`).join(', '))
-  const present = memory.readMask(HEADER.presentMask)
-  lines.push(`online {${memory.onlineMask.toString()}}, present {${present.toString()}}`)
-  for (let cpu = 0; cpu < memory.cpuCount; cpu++) {
-    const read = (field: number): number => memory.readCpu(cpu, field)
-    const words = ['attention', 'interruptsOff', 'currentRequest', 'currentVector', 'callQueue']
-    const fields = words.map((name) => `${name} ${read(CPU[name as keyof typeof CPU])}`)
-    lines.push(
-      `CPU ${cpu}: ${CPU_STATE_NAMES[read(CPU.state)]}, life ${book.get(AT.lives + cpu)}, ` +
-        `order ${book.get(AT.order + cpu)}, working ${book.get(AT.working + cpu)}, ` +
-        `${fields.join(', ')}; requests: ${requestsOf(memory, cpu)}`,
-    )
-  }
-  return lines.join('\n')
-}
-
-function requestsOf(memory: MachineMemory, cpu: number): string {
-  const found: string[] = []
-  for (let i = 0; i < memory.slotCount; i++) {
-    const flags = requestFlags(memory, cpu * memory.slotCount + i)
-    const state = flags & REQUEST_FLAG.stateMask
-    if (state === REQUEST_STATE.free) continue
-    const name = Object.entries(REQUEST_STATE).find(([, number]) => number === state)?.[0]
-    found.push(`${name} to ${(flags & REQUEST_FLAG.targetMask) >>> REQUEST_FLAG.targetShift}`)
-  }
-  return found.length === 0 ? 'none' : found.slice(0, 8).join(', ')
+/** What chaos has asked of every CPU. */
+export function describeAsked(memory: MachineMemory, book: Ledger): string {
+  const asked = Array.from(
+    { length: memory.cpuCount },
+    (_, cpu) =>
+      `CPU ${cpu}: life ${book.get(AT.lives + cpu)}, order ${book.get(AT.order + cpu)}, ` +
+      `working ${book.get(AT.working + cpu)}`,
+  )
+  return asked.join('\n')
 }
 
 function judge({ ledger, seed, limitMs }: JudgeData): void {
@@ -84,7 +61,8 @@ function judge({ ledger, seed, limitMs }: JudgeData): void {
     if (book.get(AT.accusations) > 0) accusedAt ??= clockMs()
     if (accusedAt === undefined || clockMs() - accusedAt < GRACE_MS) return
     // Past the streams of Node, which need the main thread.
-    const what = [...book.accusations(), memory === undefined ? '' : describeMachine(memory, book)]
+    const what = book.accusations()
+    if (memory !== undefined) what.push(describeMemory(memory), describeAsked(memory, book))
     writeSync(2, `chaos: seed ${seed}: CPU 0 hangs too.\n${what.join('\n')}\n`)
     process.kill(process.pid, 'SIGKILL')
   }, LOOK_MS)

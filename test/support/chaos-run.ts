@@ -7,7 +7,8 @@ import { Agent } from './chaos-agent.ts'
 import { describeError } from './chaos-calls.ts'
 import { Crew, type CrewOptions } from './chaos-crew.ts'
 import { AGENT_LANE, AT, Ledger } from './chaos-ledger.ts'
-import { describeMachine, type JudgeData } from './chaos-judge.ts'
+import { describeAsked, type JudgeData } from './chaos-judge.ts'
+import { describeScene } from './machine-scene.ts'
 import { quiesce, type FirstAccounts } from './chaos-quiesce.ts'
 import { Dice } from './random.ts'
 
@@ -133,9 +134,8 @@ async function runMachine(
     ])
     if (book.get(AT.accusations) > 0) {
       book.close()
-      const states = describeMachine(crew.machine.cpu.memory, book)
-      const stacks = await describeThreads(crew)
-      scene = `${describeKind(kind)}\n${states}\n${crew.machine.interrupts().toString()}\n${stacks}`
+      const asked = describeAsked(crew.machine.cpu.memory, book)
+      scene = [describeKind(kind), asked, await describeThreads(crew)].join('\n')
     }
   } finally {
     accused.stop()
@@ -153,8 +153,7 @@ async function describeThreads({ machine, threadOf }: Crew): Promise<string> {
     return `CPU ${cpu}: thread ${thread?.threadId}, idle for ${ms} ms in all`
   }
   const threads = [...machine.presentMask].filter((cpu) => cpu > 0).map(idle)
-  const stacks = await machine.backtrace().catch(describeError)
-  return [...threads, stacks.toString()].join('\n')
+  return [...threads, await describeScene(machine)].join('\n')
 }
 
 /** Every other machine ends by being stopped. */

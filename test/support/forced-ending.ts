@@ -153,6 +153,21 @@ const programs: Record<string, () => Promise<void>> = {
     await startTask(1, sendWhenEntered, { target: 0, entered: 1 })
     process.exit(5)
   },
+  'an NMI while a debugger has stopped the main thread': async () => {
+    const machine = await machineOf()
+    watchNmis(undefined)
+    const user = new Worker(new URL('./forced-user.js', import.meta.url), {
+      workerData: board.words.buffer,
+    })
+    await board.reached(WORD.sent)
+    await startTask(1, sendWhenEntered, { target: 0, entered: 1 })
+    // oxlint-disable-next-line no-debugger -- it is this that is tested
+    debugger
+    const when = board.get(WORD.done) === 1 ? 'while it stood' : 'too late'
+    process.stdout.write(`${board.get(NMIS)} taken ${when}`)
+    await once(user, 'exit')
+    await machine.close()
+  },
   'a machine made in a worker': async () => {
     const worker = new Worker(fileURLToPath(import.meta.url), { argv: ['no forced entry'] })
     await once(worker, 'exit')
