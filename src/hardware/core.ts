@@ -37,6 +37,8 @@ export class Core {
   /** How often something was taken: a halt ends when this changes. */
   #takings = 0
   #retired = false
+  /** What runs is about to be aborted, wherever the engine looks next: nothing is begun until it is. */
+  isDoomed = false
   /** While true a forced entry takes nothing, registers and latches may be half changed; one came. */
   #closed = false
   #keptOut = false
@@ -133,7 +135,7 @@ export class Core {
    * maskable ones pending. Gives whether anything was taken.
    */
   deliverInterrupts(path: EntryPath): boolean {
-    if (this.#retired) return false
+    if (this.#retired || this.isDoomed) return false
     if (path === 'forced') return this.#deliverForced()
     return this.#deliverAs(path)
   }

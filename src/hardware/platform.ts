@@ -36,6 +36,12 @@ export interface Timer {
 }
 
 /**
+ * What becomes of what a forced entry has interrupted: it goes on; it is aborted; or it was to be aborted,
+ * and goes on, because it is in the middle of something that must not be torn now.
+ */
+export type EntryEnd = 'goesOn' | 'abort' | 'spared'
+
+/**
  * Forced entry: running something in a thread in the middle of other JavaScript. All of it goes
  * through the thread that made the machine, which alone holds its `Thread`s.
  */
@@ -46,11 +52,11 @@ export interface ForcedEntryPort {
   readonly relays: boolean
   /**
    * From now on this thread can be entered: `enter` is called in the middle of whatever it runs, once
-   * for each time that somebody has it entered, never within itself. If it gives true, what was
-   * interrupted is aborted. Where this thread relays, `relay` is called in the same way with what others
+   * for each time that somebody has it entered, never within itself. It says what becomes of what was
+   * interrupted; if a termination hits nothing but an entry, `enter` is called once more. Where this thread relays, `relay` is called in the same way with what others
    * `ask` for. Gives a function that ends it, and with it all that was opened for it.
    */
-  accept(enter: () => boolean, relay: (cpu: number) => void): () => void
+  accept(enter: () => EntryEnd, relay: (cpu: number) => void): () => void
   /** What a thread needs to abort its own JavaScript; undefined where that cannot be. */
   loadGuard(): Promise<AbortGuard | undefined>
   /** Has a thread entered, busy or blocked; gives whether it can be reached. Any context. */

@@ -12,6 +12,7 @@
 import { IpiError } from '../base/errors.ts'
 import { CPU, FORCED } from '../hardware/layout.ts'
 import { and, or } from '../hardware/memory.ts'
+import type { EntryEnd } from '../hardware/platform.ts'
 import type { Cpu } from './cpu.ts'
 import { BOOT_CPU } from './protocol.ts'
 
@@ -48,8 +49,8 @@ export class ForcedEntry {
   #end: (() => void) | undefined
   /** Has the thread of a CPU entered; kernel/hotplug.ts binds it on the boot CPU. */
   enterThread: (cpu: number) => boolean = () => false
-  /** Whether what was entered shall be aborted; kernel/task-guard.ts binds it. */
-  shallAbort: () => boolean = () => false
+  /** What becomes of what was entered; kernel/task-guard.ts binds it. */
+  decide: () => EntryEnd = () => 'goesOn'
 
   constructor(cpu: Cpu) {
     this.#cpu = cpu
@@ -120,16 +121,16 @@ export class ForcedEntry {
     and(memory.words, memory.cpuPage(target) + CPU.forced, ~FORCED.asked)
   }
 
-  /** In the middle of whatever this thread runs; gives whether that shall be aborted. */
-  #enter(): boolean {
+  /** In the middle of whatever this thread runs; gives what becomes of that. */
+  #enter(): EntryEnd {
     const { core, memory, page } = this.#cpu
-    if (core.isRetired) return false
+    if (core.isRetired) return 'goesOn'
     // Without it the platform repeats the entry: nothing may be taken and then be lost half-way.
     callDown(ROOM_CALLS, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
     // Before the look: whoever posts after this, and asks, has the thread entered anew.
     and(memory.words, page + CPU.forced, ~FORCED.asked)
     core.deliverInterrupts('forced')
-    return this.shallAbort()
+    return this.decide()
   }
 
   /**

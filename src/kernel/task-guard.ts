@@ -18,7 +18,7 @@
 import { IpiError } from '../base/errors.ts'
 import { TASK, TASK_LEVELS } from '../hardware/layout.ts'
 import { compareExchange, load, store, wait } from '../hardware/memory.ts'
-import type { AbortGuard, GuardEnd } from '../hardware/platform.ts'
+import type { AbortGuard, EntryEnd, GuardEnd } from '../hardware/platform.ts'
 import type { Cpu } from './cpu.ts'
 import type { ForcedEntry } from './forced.ts'
 import { holderOf, wake } from './robust-lock.ts'
@@ -54,6 +54,9 @@ interface Context {
   readonly kernelDepth: number
 }
 
+/** How long to wait for an abort before one looks again whether it is still to come. */
+const AWAIT_ABORT_MS = 1
+
 /** The tasks of one CPU that can be aborted. Private to its thread. */
 export class TaskGuard {
   readonly #cpu: Cpu
@@ -74,7 +77,7 @@ export class TaskGuard {
     const levels = Array.from({ length: TASK_LEVELS }, (_, level) => level)
     this.#records = levels.map((level) => taskRecord(cpu.memory, cpu.id, level))
     cpu.checkSignal = () => this.#checkSignal()
-    forced.shallAbort = () => this.#shallAbort()
+    forced.decide = () => this.#decide()
   }
 
   /**
@@ -144,16 +147,13 @@ export class TaskGuard {
     // A forced entry may come in between: then the task is being aborted, and this is where it ends.
     const how = this.#told === taskOf(asked) ? TASK_END.aborted : TASK_END.finished
     store(words, record + TASK.end, taskWord(taskOf(asked), how))
-    if (compareExchange(words, record + TASK.task, asked, 0) !== asked) this.#awaitAbort()
+    // It stands here until it is aborted, or spared because it stands here.
+    while (compareExchange(words, record + TASK.task, asked, 0) !== asked) {
+      wait(words, record + TASK.task, taskWord(taskOf(asked), TASK_STATE.aborting), AWAIT_ABORT_MS)
+    }
     this.#level--
     this.#wakeAsker(record)
     return true
-  }
-
-  #awaitAbort(): never {
-    const { words } = this.#cpu.memory
-    const nothing = this.#records[0]! + TASK.check
-    for (;;) wait(words, nothing, load(words, nothing), 1000)
   }
 
   #save(): Context {
@@ -169,15 +169,16 @@ export class TaskGuard {
 
   /**
    * The guard has been unwound: nothing of what ran in it is on the stack. What only its owner may undo,
-   * and the owner is gone: undone here. Handlers and waits are never aborted (#shallAbort), so what they
+   * and the owner is gone: undone here. Handlers and waits are never aborted (#decide), so what they
    * have in their hands needs nothing.
    */
   #settle({ level, interruptsOn, preemptCount, kernelDepth }: Context, end: GuardEnd): AbortedTask {
     const { words } = this.#cpu.memory
     const record = this.#records[level]!
     const task = taskOf(load(words, record + TASK.task))
-    const isSafe = end === 'aborted' && !this.#isUnsafe
+    const isSafe = end === 'aborted' && !this.#isUnsafe && !this.#cpu.inInterrupt
     this.#isUnsafe = false
+    this.#cpu.core.isDoomed = false
     this.#level = level
     this.#floor = level
     this.#cpu.preempt.value = preemptCount
@@ -216,25 +217,39 @@ export class TaskGuard {
    * In a forced entry, in the middle of anything. A task is aborted in code of its own, or, if whoever
    * asks has lost patience, in code of the environment's that it has called; never while this library
    * is on the stack above it, which is how a handler and a wait are known.
+   *
+   * One that is doomed already is looked at again: the engine has not come to it, or its termination has
+   * hit nothing but another entry, and the task has gone on since.
    */
-  #shallAbort(): boolean {
+  #decide(): EntryEnd {
     const { words } = this.#cpu.memory
+    const { core } = this.#cpu
+    const wasDoomed = core.isDoomed
     for (let level = 0; level < this.#level; level++) {
       const record = this.#records[level]!
       const check = load(words, record + TASK.check)
-      if (check !== CHECK_AT.task && check !== CHECK_AT.environment) continue
       const word = load(words, record + TASK.task)
-      if (lowBits(word) !== TASK_STATE.asked) continue
+      const isDoomed = wasDoomed && lowBits(word) === TASK_STATE.aborting
+      if (!isDoomed) {
+        if (check !== CHECK_AT.task && check !== CHECK_AT.environment) continue
+        if (lowBits(word) !== TASK_STATE.asked) continue
+      }
       const found = this.#find(level)
       if (found === 0 || (found === CHECK_FOUND.environment && check === CHECK_AT.environment)) {
         this.#isUnsafe = found !== 0
         store(words, record + TASK.task, taskWord(taskOf(word), TASK_STATE.aborting))
-        return true
+        // The engine aborts at the next look of its own, and where calls are inlined that is far on.
+        core.isDoomed = true
+        return 'abort'
+      }
+      if (isDoomed) {
+        core.isDoomed = false
+        store(words, record + TASK.task, taskWord(taskOf(word), TASK_STATE.asked))
       }
       store(words, record + TASK.check, found)
       this.#wakeAsker(record)
     }
-    return false
+    return wasDoomed ? 'spared' : 'goesOn'
   }
 
   /** What speaks against aborting the task of a level now: one of CHECK_FOUND, or 0. */

@@ -18,7 +18,13 @@
 
 import type * as Inspector from 'node:inspector'
 import { isMainThread, type Worker } from 'node:worker_threads'
-import type { AbortGuard, ForcedEntryPort, Sampling, Thread } from '../hardware/platform.ts'
+import type {
+  AbortGuard,
+  EntryEnd,
+  ForcedEntryPort,
+  Sampling,
+  Thread,
+} from '../hardware/platform.ts'
 import { wait } from '../hardware/memory.ts'
 import type { NodeGuard } from './node-guard.ts'
 import type { NodeSampler, SamplerHost } from './node-sampler.ts'
@@ -32,7 +38,8 @@ const BINDING = 'interprocessor.relay'
 
 /** What stands under ENTRY. */
 interface Entry {
-  readonly enter: () => void
+  /** Gives whether this thread sees by itself to a termination that an abort has asked for. */
+  readonly enter: () => boolean
   /** On the main thread: attaches to the workers, which gives them their bindings. */
   readonly open: () => void
   /** Says what stack stands below, for a sampler that has begun anew or not. */
@@ -60,8 +67,10 @@ const TERMINATE_ANSWER = `{"id":${TERMINATE_ID},`
 /** What a worker is asked for samples with: node-sampler.ts. */
 const SAMPLE_ANSWER = `{"id":${SAMPLE_ID},`
 /** What a worker answers when it was terminated meanwhile, and when it threw. */
-const TERMINATED = /^\{"id":\d+,"error"/
+const TERMINATED = '"error":{'
 const THREW = '"exceptionDetails"'
+/** What it answers when it sees to a termination by itself. */
+const ABORTS = '"value":true'
 const ANSWER = `{"id":${EVALUATE_ID},`
 const BINDING_CALLED = '{"method":"Runtime.bindingCalled"'
 
@@ -91,6 +100,8 @@ interface Attached {
   entering: number
   /** How often the last one threw. */
   repeats: number
+  /** A termination has hit one of them, and nobody knows yet whom it was meant for. */
+  isTerminated: boolean
 }
 
 /** Why forced entry is not to be had; undefined where it is. Costs nothing to ask. */
@@ -162,24 +173,23 @@ export class NodeForcedEntry implements ForcedEntryPort {
     return (this.#guard ??= new NodeGuard(this.#library))
   }
 
-  accept(enter: () => boolean, relay: (cpu: number) => void): () => void {
+  accept(enter: () => EntryEnd, relay: (cpu: number) => void): () => void {
     const entered = markEntry(enter)
     const entry: Entry = {
       sample: sampleStacks(),
       enter: () => {
         this.#askNow()
+        const end = entered(0)
         // As the last thing: it takes place at the next call, which must not be one of ours.
-        if (entered(0)) this.#guard?.abort()
+        if (end === 'abort') this.#guard?.abort()
+        return end !== 'goesOn'
       },
       open: () => this.#attach(),
     }
     // A binding of an earlier machine leads nowhere now.
     Reflect.deleteProperty(thread, BINDING)
     Object.defineProperty(thread, ENTRY, { value: entry, configurable: true, writable: true })
-    this.#relay = markEntry((cpu) => {
-      relay(cpu)
-      return false
-    })
+    this.#relay = markEntry(relay)
     return () => {
       if (thread[ENTRY] === entry) Reflect.deleteProperty(thread, ENTRY)
       Reflect.deleteProperty(thread, BINDING)
@@ -296,6 +306,7 @@ export class NodeForcedEntry implements ForcedEntryPort {
       sessionId,
       entering: 0,
       repeats: 0,
+      isTerminated: false,
     }
     this.#attached.set(sessionId, attached)
     this.#byThread.set(threadId, attached)
@@ -329,16 +340,20 @@ export class NodeForcedEntry implements ForcedEntryPort {
     if (!isSample && !text.startsWith(ANSWER)) return
     attached.entering--
     if (isSample) this.#sampler?.onAnswer(attached, text)
-    if (TERMINATED.test(text)) {
-      // Somebody ended the thread, or what it ran, while it was entered, and only the entry has ended:
-      // V8 takes the termination for handled. So it is asked for once more.
-      this.#send(sessionId, TERMINATE)
+    if (text.includes(TERMINATED)) {
+      // Only the entry has ended, and V8 takes the termination for handled. So it is asked for once more;
+      // but an abort's by the thread itself, which knows where it stands now. One that ends answers no more.
+      if (attached.isTerminated) this.#send(sessionId, TERMINATE)
+      else this.#enter(attached)
+      attached.isTerminated = !attached.isTerminated
     } else if (isSample) {
       // One that threw found no room on the stack, and is no sample.
     } else if (text.includes(THREW)) {
       this.#repeat(attached)
     } else {
       attached.repeats = 0
+      if (attached.isTerminated && !text.includes(ABORTS)) this.#send(sessionId, TERMINATE)
+      attached.isTerminated = false
     }
   }
 

@@ -14,10 +14,10 @@ const OWN_FRAMES_MAX = 32
 const INSPECTOR_FRAMES_MAX = 10
 
 /** Makes of a function an entry that `captureStack` knows. */
-export function markEntry(enter: (cpu: number) => boolean): (cpu: number) => boolean {
+export function markEntry<End>(enter: (cpu: number) => End): (cpu: number) => End {
   // A method and not a function expression: bundlers drop the names of those.
   const entry = {
-    interprocessorForcedEntry(cpu: number): boolean {
+    interprocessorForcedEntry(cpu: number): End {
       return enter(cpu)
     },
   }
@@ -115,7 +115,6 @@ export function stackBelow(): () => string {
   let stack = ''
   const look = markEntry(() => {
     stack = captureStack(SAMPLE_FRAMES_MAX)
-    return false
   })
   return () => {
     look(0)
