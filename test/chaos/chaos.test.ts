@@ -29,7 +29,7 @@ test('what takes too long is accused by name, and ends the run', async () => {
     accusations[0]!,
     /^CPU \d, lane \d: ".+" about CPUs \{.*\} has not ended after \d+ ms$/,
   )
-  assert.match(scene, /CPU 0: \w+, life 1.*CAL:/s)
+  assert.match(scene, /CPU 0: life 1.*CPU 0: \w+, attention \d.*CAL:/s)
   assert.ok(seconds < 30, `it ended after ${seconds} s`)
 })
 
