@@ -8,6 +8,9 @@
  *      +-----------------------+<------------------------+<-------------------------------------+
  *                                                                 the guard, once it is unwound
  *
+ * From aborting it comes back to asked if another forced entry finds it where it must not be torn: the
+ * engine was late, or its termination has hit nothing but an entry.
+ *
  * Only running -> asked is done by others. Whoever asks learns from `end` what came of it, which is
  * written before the task leaves; its lock keeps `end` as it is until it has been read.
  */
