@@ -1,6 +1,7 @@
 // Turns the compiled hardware and kernel into coroutines: build/src becomes build/explored. A function
 // that may touch shared memory becomes a generator, and each access yields before it is made, so that
-// the explorer of src/testing decides who goes on. Nothing else is changed: it is the code that ships.
+// the explorer of src/testing decides who goes on. Nothing else is changed but a number (`fewer`): it is
+// the code that ships.
 //
 //   load(words, at)            ->  (yield $op('load', words, at))
 //   this.#look(x)              ->  (($t = this.#look(x)) instanceof $Gen ? yield* $t : $t)
@@ -11,8 +12,6 @@
 //   async f() { … }            ->  *f() { return yield* $async(function* () { … }) }
 //   await x                    ->  (yield* $await(x))
 //   Promise                    ->  one whose jobs an explored event loop runs
-//
-// What a loop does so and so often before it does something else, it does less often (`fewer`).
 //
 // Which functions may touch memory is worked out by name, for all classes together: a name that is
 // wrongly suspected costs time and nothing else, because what was called says what it gave. Where a
