@@ -1,5 +1,7 @@
 /** What the tests of the pool run on its CPUs. */
 
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { createPool, sharedFunction, thisMachine, thisTask, type Pool } from '../../src/index.ts'
 import { add, load, notifyAll, or, store, wait } from '../../src/hardware/memory.ts'
 
@@ -215,3 +217,14 @@ export const submits = sharedFunction('pool.submits', async (count: number) => {
   pool ??= createPool(thisMachine())
   return Promise.all(Array.from({ length: count }, (_, i) => pool!.run(echo, i)))
 })
+
+/** What this thread's heap holds after a collection, in bytes. */
+export const heapUsed = sharedFunction('pool.heapUsed', collectedHeap)
+
+/** The same, of whoever calls it. */
+export function collectedHeap(): number {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  collect()
+  return process.memoryUsage().heapUsed
+}
