@@ -402,6 +402,11 @@ export const MUTANTS: readonly Mutant[] = [
     'Math.max(0, timeoutMs), () => undefined)',
     'Infinity, () => undefined)',
   ]),
+  mutant('leaves a space before it has another', 'switches to another space while the old', [
+    'kernel/tlbstate.js',
+    'memory.setCpu(vmMask(next), id);\n            this.#loadTables(next);\n            memory.clearCpu(vmMask(prev), id);',
+    'memory.clearCpu(vmMask(prev), id);\n            memory.setCpu(vmMask(next), id);\n            this.#loadTables(next);',
+  ]),
   mutant('flushes without the lock', 'two flush one space', [
     'kernel/tlbstate.js',
     'if (!this.#lock.tryAcquire())\n                        return false;',

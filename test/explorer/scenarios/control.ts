@@ -3,6 +3,8 @@
 import { CpuMask } from '../../../src/base/cpu-mask.ts'
 import { CPU_STATE, HEADER } from '../../../src/hardware/layout.ts'
 import type { Kernel } from '../../../src/kernel/kernel.ts'
+import { vmMask } from '../../../src/kernel/mm.ts'
+import type { TlbStateDriver } from '../../../src/kernel/tlbstate.ts'
 import type { Access } from '../../../src/testing.ts'
 import { awaits, go, now, type KernelProgram } from '../../support/explorer-machine.ts'
 import {
@@ -18,6 +20,9 @@ import {
   type KernelScenario,
   WORK,
 } from '../scenario.ts'
+
+/** A page of the space that is flushed. */
+const PAGE = 0x2000
 
 export const CONTROL: readonly KernelScenario[] = [
   scenario(
@@ -262,6 +267,42 @@ export const CONTROL: readonly KernelScenario[] = [
       return {
         programs: [flushing, flushing],
         atEnd: () => expect(ends.join() === 'answer undefined,answer undefined', () => ends.join()),
+      }
+    },
+    { tlbDriver: 'tlbstate' },
+  ),
+
+  scenario(
+    ['E-17'],
+    'switches to another space while the old one is flushed',
+    1,
+    2,
+    (machine) => {
+      const [control] = machine.controls()
+      const old = spaceOf(machine, 1)
+      const { tlb } = machine.kernels[1]!
+      const next = now(tlb.findMm('next'))
+      const { buffer } = tlb as TlbStateDriver
+      now(buffer.fill(PAGE, 'old'))
+      const reads = (): boolean => now(tlb.holds(old, PAGE))
+      let end = ''
+      return {
+        programs: [
+          function* () {
+            end = yield* outcome(() => awaits(control!.flush(old, PAGE)))
+            if (reads()) end = 'CPU 1 reads what was flushed'
+          },
+          function* (kernel) {
+            yield* go(kernel.tlb.switchMm(next))
+          },
+        ],
+        // Whose tables a CPU can read, in whose mask it is.
+        invariant: () =>
+          expect(
+            (machine.words[vmMask(old)]! & 2) !== 0 || !reads(),
+            () => 'nobody would tell CPU 1',
+          ),
+        atEnd: () => expect(end === 'answer undefined', () => end),
       }
     },
     { tlbDriver: 'tlbstate' },
