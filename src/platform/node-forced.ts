@@ -136,8 +136,6 @@ export class NodeForcedEntry implements ForcedEntryPort {
   #relay: (cpu: number) => unknown = () => undefined
   #ended = false
   #sampler: NodeSampler | undefined
-  /** Sessions that an attach has made to workers that are not wanted. */
-  #unwanted: string[] = []
   /** Where this library's own files are. */
   readonly #library: string
   #guard: NodeGuard | undefined
@@ -264,16 +262,15 @@ export class NodeForcedEntry implements ForcedEntryPort {
   }
 
   /**
-   * Attaches to every worker of the machine that there is no session to yet. Node attaches to all
-   * workers of the process; the others are let go at once, and none that starts later is attached.
+   * Attaches to every worker of the machine that there is no session to yet, and to those that start
+   * later. Node attaches to all workers of the process; the others are let go at once. It is asked only
+   * once, unless the application brings up a worker that was let go: to attach anew to a worker that
+   * ends just then ends the process (SIGSEGV in plain Node 20 to 26).
    */
   #attach(): void {
+    if (this.#session !== undefined) this.#session.post('NodeWorker.disable')
     const session = (this.#session ??= this.#open())
     session.post('NodeWorker.enable', { waitForDebuggerOnStart: false })
-    session.post('NodeWorker.disable')
-    for (const sessionId of this.#unwanted.splice(0)) {
-      session.post('NodeWorker.detach', { sessionId })
-    }
   }
 
   #open(): Inspector.Session {
@@ -298,7 +295,7 @@ export class NodeForcedEntry implements ForcedEntryPort {
     const threadId = Number(/^\[?worker (\d+)/i.exec(title)?.[1])
     const worker = this.#workers.get(threadId)
     if (worker === undefined || this.#byThread.has(threadId)) {
-      this.#unwanted.push(sessionId)
+      this.#session?.post('NodeWorker.detach', { sessionId })
       return
     }
     const attached: Attached = {
