@@ -53,8 +53,9 @@ export interface ForcedEntryPort {
   /**
    * From now on this thread can be entered: `enter` is called in the middle of whatever it runs, once
    * for each time that somebody has it entered, never within itself. It says what becomes of what was
-   * interrupted; if a termination hits nothing but an entry, `enter` is called once more. Where this thread relays, `relay` is called in the same way with what others
-   * `ask` for. Gives a function that ends it, and with it all that was opened for it.
+   * interrupted; if a termination hits nothing but an entry, `enter` is called once more. Where this
+   * thread relays, `relay` is called in the same way with what others `ask` for. Gives a function that
+   * ends it, and with it all that was opened for it.
    */
   accept(enter: () => EntryEnd, relay: (cpu: number) => void): () => void
   /** What a thread needs to abort its own JavaScript; undefined where that cannot be. */

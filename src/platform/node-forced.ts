@@ -265,7 +265,7 @@ export class NodeForcedEntry implements ForcedEntryPort {
    * Attaches to every worker of the machine that there is no session to yet, and to those that start
    * later. Node attaches to all workers of the process; the others are let go at once. It is asked only
    * once, unless the application brings up a worker that was let go: to attach anew to a worker that
-   * ends just then ends the process (SIGSEGV in plain Node 20 to 26).
+   * ends just then may end the process (SIGSEGV in plain Node 20 and 26).
    */
   #attach(): void {
     if (this.#session !== undefined) this.#session.post('NodeWorker.disable')
